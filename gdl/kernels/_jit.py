@@ -1,0 +1,27 @@
+"""The one place where compiler flags are chosen."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numba
+
+from gdl.kernels._cache import KernelCache
+
+# No fastmath: "nnan" and "ninf" would remove the checks for NaN and infinity, and "reassoc" and "contract"
+# would round the vector body of a loop differently from its remainder, so that bits would depend on where
+# a row stands. Contraction is written down, as fma. The GIL is released, so that two threads can compute at
+# once; division by zero gives infinity, as in NumPy.
+FLAGS = {"nogil": True, "error_model": "numpy"}
+
+
+def njit(function: Any = None, *, cache: bool = True, **options: Any) -> Any:
+    """Compile a kernel when it is first called, and keep it on disk. ``options`` are those of ``numba.njit``."""
+    if function is None:
+        return functools.partial(njit, cache=cache, **options)
+    options = FLAGS | options
+    kernel = numba.njit(**options)(function)
+    if cache and kernel is not function:  # the same function comes back where NUMBA_DISABLE_JIT is set
+        kernel._cache = KernelCache(function, options)
+    return kernel

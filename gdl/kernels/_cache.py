@@ -72,7 +72,7 @@ def directory() -> Path | None:
     return base / "gdl" / installation if base.is_absolute() else None
 
 
-class KernelCache(NullCache):  # type: ignore[misc]
+class KernelCache(NullCache):
     """The on-disk cache of one kernel, as Numba's dispatcher uses it."""
 
     def __init__(self, function: FunctionType, options: dict[str, Any]) -> None:

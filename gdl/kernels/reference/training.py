@@ -95,7 +95,7 @@ def train_step(X, Y, sample_weight, rows, layers, rule, learning_rate, step, sta
     the optimizer's ``moments``. The penalty belongs to the loss, ``alpha / 2 sum W^2``, divided as the
     whole gradient is by the batch's total weight. A batch whose weights are all 0 teaches nothing.
 
-    If the loss or a parameter would not be finite, ``loss[0]`` is not finite; parameters always are.
+    If the loss or a gradient is not finite, neither is ``loss[0]``; parameters always are.
 
     Parameters
     ----------
@@ -143,23 +143,23 @@ def train_epoch(X, Y, sample_weight, order, batch_size, layers, rule, learning_r
 
     Parameters
     ----------
-    X, Y, sample_weight, layers, rule, state
-        As in ``train_step``.
+    X, Y, sample_weight : as in ``train_step``
     order : int64 array of shape (n_rows,)
         Row numbers; batch s is ``order[s * batch_size : (s + 1) * batch_size]``.
     batch_size : int
+    layers, rule : as in ``train_step``
     learning_rates : float64 array of shape (n_steps,)
     step : int
         Steps taken before the first.
+    state : as in ``train_step``
     step_losses : float64 array of shape (n_steps,)
         NaN for steps not taken.
     """
     step_losses[:] = np.nan
     for s in range(len(step_losses)):
         rows = order[s * batch_size : (s + 1) * batch_size]
-        train_step(
-            X, Y, sample_weight, rows, layers, rule, learning_rates[s], step + s, state, step_losses[s : s + 1]
-        )
+        rate = float(learning_rates[s])  # a NumPy scalar would turn a float32 step into a float64 one
+        train_step(X, Y, sample_weight, rows, layers, rule, rate, step + s, state, step_losses[s : s + 1])
         if not math.isfinite(step_losses[s]):
             return
 
@@ -169,8 +169,8 @@ def loss_and_gradient(X, Y, sample_weight, layers, rule, state, loss):
 
     Parameters
     ----------
-    X, Y, sample_weight, layers, rule
-        As in ``train_step``; no dropout.
+    X, Y, sample_weight, layers, rule : as in ``train_step``
+        Without dropout.
     state : ``layout.State``
         ``gradients`` is overwritten.
     loss : float64 array of shape (2,)

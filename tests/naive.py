@@ -1,0 +1,147 @@
+"""What kernels compute, once more: plain Python, one number or one row at a time, nothing from gdl."""
+
+import math
+
+
+def softplus(z):
+    return max(z, 0.0) + math.log1p(math.exp(-abs(z)))
+
+
+def logistic(z):
+    return 1 / (1 + math.exp(-z)) if z > 0 else math.exp(z) / (1 + math.exp(z))
+
+
+# Each activation as a function of one z; softmax, of a row, is below.
+ACTIVATIONS = {
+    "identity": lambda z: z,
+    "relu": lambda z: max(z, 0.0),
+    "leaky_relu": lambda z: max(z, 0.01 * z),
+    "logistic": logistic,
+    "tanh": math.tanh,
+    "elu": lambda z: z if z > 0 else math.expm1(z),
+    "softplus": softplus,
+    "gelu": lambda z: 0.5 * z * math.erfc(-z / math.sqrt(2)),
+    "silu": lambda z: z * logistic(z),
+    "exp": math.exp,
+}
+
+
+def softmax(z):
+    shares = [math.exp(value - max(z)) for value in z]
+    return [share / math.fsum(shares) for share in shares]
+
+
+def _log_loss(p, y):
+    return -math.log(p[int(y[0])])
+
+
+def _binary_log_loss(p, y):
+    return -sum(yk * math.log(pk) + (1 - yk) * math.log(1 - pk) for pk, yk in zip(p, y, strict=True))
+
+
+def _squared_error(p, y):
+    return sum((pk - yk) ** 2 for pk, yk in zip(p, y, strict=True)) / (2 * len(p))
+
+
+def _poisson(p, y):
+    return sum((yk * math.log(yk / pk) if yk else 0) - yk + pk for pk, yk in zip(p, y, strict=True))
+
+
+def _absolute_error(p, y):
+    return sum(abs(pk - yk) for pk, yk in zip(p, y, strict=True)) / len(p)
+
+
+def _huber(p, y, delta):
+    residuals = [abs(pk - yk) for pk, yk in zip(p, y, strict=True)]
+    return sum(r * r / 2 if r <= delta else delta * r - delta**2 / 2 for r in residuals) / len(p)
+
+
+def _quantile(p, y, level):
+    return sum(max(level * (yk - pk), (level - 1) * (yk - pk)) for pk, yk in zip(p, y, strict=True)) / len(p)
+
+
+# The loss of one sample: outputs p, truth y, then the loss's parameter if it has one.
+LOSSES = {
+    "log_loss": _log_loss,
+    "binary_log_loss": _binary_log_loss,
+    "squared_error": _squared_error,
+    "poisson": _poisson,
+    "absolute_error": _absolute_error,
+    "huber": _huber,
+    "quantile": _quantile,
+}
+
+
+def _sgd(w, g, memory, t, *, learning_rate, **_):
+    return w - learning_rate * g
+
+
+def _momentum(w, g, memory, t, *, learning_rate, momentum, **_):
+    memory[0] = momentum * memory[0] - learning_rate * g
+    return w + memory[0]
+
+
+def _nesterov(w, g, memory, t, *, learning_rate, momentum, **_):
+    memory[0] = momentum * memory[0] - learning_rate * g
+    return w + momentum * memory[0] - learning_rate * g
+
+
+def _adam(w, g, memory, t, *, learning_rate, beta_1, beta_2, epsilon, **_):
+    memory[0] = beta_1 * memory[0] + (1 - beta_1) * g
+    memory[1] = beta_2 * memory[1] + (1 - beta_2) * g * g
+    mean, square = memory[0] / (1 - beta_1**t), memory[1] / (1 - beta_2**t)
+    return w - learning_rate * mean / (math.sqrt(square) + epsilon / math.sqrt(1 - beta_2**t))
+
+
+def _adamw(w, g, memory, t, *, learning_rate, decay, **settings):
+    return _adam(w, g, memory, t, learning_rate=learning_rate, **settings) - learning_rate * decay * w
+
+
+def _rmsprop(w, g, memory, t, *, learning_rate, beta_2, epsilon, **_):
+    memory[0] = beta_2 * memory[0] + (1 - beta_2) * g * g
+    return w - learning_rate * g / (math.sqrt(memory[0]) + epsilon)
+
+
+# The weight after step t = 1, 2, ... of one weight w with gradient g; memory (two numbers, first 0) is updated.
+OPTIMIZERS = {
+    "sgd": _sgd,
+    "momentum": _momentum,
+    "nesterov": _nesterov,
+    "adam": _adam,
+    "adamw": _adamw,
+    "rmsprop": _rmsprop,
+}
+
+GOLDEN = 0x9E3779B97F4A7C15
+
+
+def mix(z):
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
+    return z ^ (z >> 31)
+
+
+def splitmix64(state):
+    """The endless stream of SplitMix64 (Steele, Lea & Flood 2014) from a state."""
+    while True:
+        state = (state + GOLDEN) % 2**64
+        yield mix(state)
+
+
+def dropout_mask(seed, stream, rate, size):
+    numbers = splitmix64(mix((seed + stream * GOLDEN) % 2**64))
+    return [1 / (1 - rate) if (next(numbers) >> 11) * 2.0**-53 >= rate else 0.0 for _ in range(size)]
+
+
+def central_difference(f, x, step=1e-5):
+    """Numerical gradient of ``f()``, a number that depends on the vector x."""
+    gradient = []
+    for index in range(len(x)):
+        value = x[index]
+        x[index] = value + step
+        above = f()
+        x[index] = value - step
+        below = f()
+        x[index] = value
+        gradient.append((above - below) / (2 * step))
+    return gradient

@@ -11,6 +11,8 @@ from pathlib import Path
 
 # What decides the vector kernels, the widest first.
 VECTOR_FEATURES = ("avx512f", "avx2", "fma", "sve", "neon", "sse4.2")
+# A folder for each card that the driver runs.
+GPUS = Path("/proc/driver/nvidia/gpus")
 
 
 def environment() -> dict[str, str]:
@@ -69,7 +71,7 @@ def n_cores() -> int:
 
 def nvidia_gpu() -> str:
     """Name of the first NVIDIA GPU, or an empty string. Asks the driver's files, not CUDA: that takes longer."""
-    for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+    for path in sorted(GPUS.glob("*/information")):
         if name := _field(path, "Model"):
             return name
     if shutil.which("nvidia-smi"):

@@ -1,0 +1,25 @@
+"""Runs first in every process, before NumPy or Numba is imported.
+
+* One thread unless the caller says otherwise, so that numbers compare.
+* Compiled kernels of each state of the sources in a place of their own, so that going back and forth
+  between two commits compiles each of them once.
+"""
+
+import hashlib
+import importlib.util
+import os
+import pathlib
+import tempfile
+
+for _name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+if "NUMBA_CACHE_DIR" not in os.environ:
+    _spec = importlib.util.find_spec("gdl")
+    assert _spec is not None
+    assert _spec.origin is not None
+    _digest = hashlib.sha256()
+    for _path in sorted(pathlib.Path(_spec.origin).parent.rglob("*.py")):
+        _digest.update(_path.read_bytes())
+    _place = pathlib.Path(os.environ.get("ASV_ENV_DIR") or tempfile.gettempdir(), "gdl-kernels")
+    os.environ["NUMBA_CACHE_DIR"] = str(_place / _digest.hexdigest()[:16])

@@ -1,0 +1,215 @@
+"""What users pass, made into arrays that kernels take, or one clear sentence about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from numbers import Integral
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+from sklearn.base import is_regressor
+from sklearn.utils import column_or_1d
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from gdl.kernels import DEVICES, layout
+
+HIDDEN_ACTIVATIONS = tuple(name for name in layout.ACTIVATIONS if name not in ("exp", "softmax"))
+
+
+class Target(NamedTuple):
+    """What a network is to put out."""
+
+    out_activation: str
+    loss: str
+    n_outputs: int
+    classes: NDArray[Any] | None = None  #: of a classifier
+    multilabel: bool = False
+
+
+def check_device(device: str) -> str:
+    """Return the name of a device that gdl has kernels for."""
+    if device not in DEVICES:
+        choices = " or ".join(f'device="{name}"' for name in DEVICES)
+        raise ValueError(f"device={device!r} is not one that gdl has kernels for; use {choices}.")
+    return device
+
+
+def check_hidden_layer_sizes(sizes: Any) -> list[int]:
+    """Return the widths of the hidden layers."""
+    widths = list(sizes) if isinstance(sizes, Iterable) else [sizes]
+    if not all(isinstance(width, Integral) and not isinstance(width, bool) and width > 0 for width in widths):
+        raise ValueError(
+            f"hidden_layer_sizes must be > 0 and whole, got {widths}; leave a layer out, or pass () for none."
+        )
+    return [int(width) for width in widths]
+
+
+def check_activations(activation: Any, n_hidden: int) -> list[str]:
+    """Return the activation of each hidden layer."""
+    if isinstance(activation, str):
+        return [activation] * n_hidden
+    names = list(activation)
+    if len(names) != n_hidden:
+        raise ValueError(
+            f"activation={names} has {len(names)} names for {n_hidden} hidden layers; "
+            "pass one name, or one for each hidden layer."
+        )
+    for name in names:
+        if name not in HIDDEN_ACTIVATIONS:
+            raise ValueError(f"activation={names} has {name!r}; choose from {', '.join(HIDDEN_ACTIVATIONS)}.")
+    return names
+
+
+def check_dense(estimator: Any, X: Any, name: str = "X") -> None:
+    """Refuse sparse matrices, which no kernel reads."""
+    if scipy.sparse.issparse(X):
+        raise TypeError(
+            f"{name} is a sparse matrix, but {type(estimator).__name__} takes dense arrays only; "
+            f"pass {name}.toarray()."
+        )
+
+
+def check_inputs(estimator: Any, X: Any) -> NDArray[Any]:
+    """Return X as a fitted estimator's kernels take it."""
+    check_dense(estimator, X)
+    dtype = estimator.parameters_.dtype
+    checked: NDArray[Any] = validate_data(estimator, X, dtype=dtype, order="C", reset=False)
+    return checked
+
+
+def check_samples(
+    estimator: Any, X: Any, y: Any, dtype: Any, known: dict[str, Any] | None = None
+) -> tuple[NDArray[Any], NDArray[Any], dict[str, Any]]:
+    """Return X as kernels take it, y as an array, and what there is to know of X's features.
+
+    What is ``known`` already, X must agree with. The estimator is not changed, whatever happens.
+    """
+    check_dense(estimator, X)
+    if scipy.sparse.issparse(y):  # a label indicator matrix may come like this
+        y = y.toarray()
+    # scikit-learn's check writes on the estimator before it has seen everything, so it gets a stand-in.
+    stand_in = object.__new__(type(estimator))
+    vars(stand_in).update(known or {})
+    X, y = validate_data(
+        stand_in,
+        X,
+        y,
+        dtype=dtype,
+        order="C",
+        multi_output=True,
+        y_numeric=is_regressor(estimator),
+        reset=known is None,
+    )
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = column_or_1d(y, warn=True)
+    return X, y, vars(stand_in)
+
+
+def check_weights(sample_weight: Any, X: NDArray[Any]) -> NDArray[Any]:
+    """Return one weight a sample, of X's type; of shape (0,) for None."""
+    if sample_weight is None:
+        return np.empty(0, X.dtype)
+    weights: NDArray[Any] = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
+    return np.ascontiguousarray(weights)
+
+
+def check_total_weight(sample_weight: NDArray[Any], of: str) -> None:
+    """Refuse samples that all have weight 0, from which nothing can be learned."""
+    if len(sample_weight) and not sample_weight.any():
+        raise ValueError(f"All weights of {of} are zero; at least one must be positive.")
+
+
+def targets_of_labels(y: NDArray[Any]) -> Target:
+    """Return what a classifier is to put out for the labels that it is given."""
+    check_classification_targets(y)
+    kind = type_of_target(y)
+    if kind == "multilabel-indicator":
+        return Target("logistic", "binary_log_loss", y.shape[1], np.arange(y.shape[1]), multilabel=True)
+    if y.ndim == 2:
+        raise ValueError(
+            f"y has shape {y.shape} and more than two values in a column; fit one classifier for each column."
+        )
+    return targets_of_classes(np.unique(y))
+
+
+def targets_of_classes(classes: NDArray[Any]) -> Target:
+    """Return what a classifier of these classes is to put out."""
+    if len(classes) < 2:
+        raise ValueError(f"y has one class, {classes.tolist()}, but a classifier needs at least 2 classes.")
+    if len(classes) == 2:
+        return Target("logistic", "binary_log_loss", 1, classes)
+    return Target("softmax", "log_loss", len(classes), classes)
+
+
+def targets_of_first_batch(y: NDArray[Any], classes: Any) -> Target:
+    """Return what a classifier is to put out for all classes that ``partial_fit`` will see."""
+    if classes is None:
+        raise ValueError("classes must be passed on the first call to partial_fit.")
+    check_classification_targets(y)
+    classes = np.unique(np.asarray(classes))
+    if y.ndim == 2:
+        if len(classes) != y.shape[1]:
+            raise ValueError(f"classes has {len(classes)} labels, but y has {y.shape[1]} columns; name one a column.")
+        return Target("logistic", "binary_log_loss", len(classes), classes, multilabel=True)
+    return targets_of_classes(classes)
+
+
+def encode_labels(y: NDArray[Any], target: Target, dtype: np.dtype[Any], name: str = "y") -> NDArray[Any]:
+    """Return labels as kernels take them: the class number, or 0 and 1 in a column for each label."""
+    assert target.classes is not None
+    if target.multilabel:
+        if y.ndim != 2 or y.shape[1] != target.n_outputs or not np.isin(y, (0, 1)).all():
+            raise ValueError(f"{name} has shape {y.shape}, but must have {target.n_outputs} columns of 0 and 1.")
+        return np.ascontiguousarray(y, dtype)
+    if y.ndim != 1:
+        raise ValueError(f"{name} has shape {y.shape}, but must have one label a sample, shape ({len(y)},).")
+    present, inverse = np.unique(y, return_inverse=True)
+    numbers = {label: number for number, label in enumerate(target.classes.tolist())}
+    unseen = [label for label in present.tolist() if label not in numbers]
+    if unseen:
+        raise ValueError(
+            f"{name} has classes {unseen} that are not among the model's {target.classes.tolist()}; "
+            "leave them out, or fit anew with all classes."
+        )
+    return np.array([[numbers[label]] for label in present.tolist()], dtype)[inverse]
+
+
+def encode_numbers(y: NDArray[Any], target: Target, dtype: np.dtype[Any], name: str = "y") -> NDArray[Any]:
+    """Return a regressor's targets as kernels take them."""
+    with np.errstate(over="ignore"):
+        Y = np.ascontiguousarray(y.reshape(len(y), -1), dtype)
+    if Y.shape[1] != target.n_outputs:
+        raise ValueError(f"{name} has {Y.shape[1]} outputs, but the model has {target.n_outputs}.")
+    if not np.isfinite(Y).all():
+        raise ValueError(f"{name} holds {np.abs(y).max():g}, too large for {dtype}; scale it, or pass float64 data.")
+    if target.loss == "poisson" and Y.min() < 0:
+        raise ValueError(f'{name} holds {Y.min():g}, but loss="poisson" needs y >= 0; choose another loss.')
+    return Y
+
+
+def check_init(init: Any, n_parameters: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return a copy of the first parameters that the user gave."""
+    with np.errstate(over="ignore"):
+        parameters = np.array(init, dtype)
+    if parameters.shape != (n_parameters,):
+        raise ValueError(
+            f"init has shape {parameters.shape}, but the network has {n_parameters} parameters; "
+            f"pass a vector of shape ({n_parameters},)."
+        )
+    if not np.isfinite(parameters).all():
+        raise ValueError(f"init holds NaN or numbers beyond {dtype}; pass finite numbers.")
+    return parameters
+
+
+def split_validation_data(validation_data: Any) -> tuple[Any, Any, Any]:
+    """Return the X, y and sample_weight (or None) of ``validation_data``."""
+    if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
+        got = type(validation_data).__name__
+        if isinstance(validation_data, (tuple, list)):
+            got += f" of {len(validation_data)}"
+        raise ValueError(f"validation_data is a {got}, but must be (X, y) or (X, y, sample_weight).")
+    X, y, *rest = validation_data
+    return X, y, rest[0] if rest else None

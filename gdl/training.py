@@ -1,0 +1,407 @@
+"""The driver of training: epochs, schedules, when to stop, and the state to go on from.
+
+Nothing here checks what users pass; ``mlp`` has done that. All arithmetic on parameters is the kernels'.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from dataclasses import dataclass, field
+from types import FrameType, ModuleType, TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gdl.kernels import layout
+
+# A call into compiled code cannot be interrupted, so it is made short enough that nobody waits for it.
+RUN_SECONDS = 0.1
+# A cautious first guess of the machine's speed (floating-point operations a second), until it is measured.
+GUESSED_SPEED = 20e9
+
+SCHEDULES = ("constant", "invscaling", "adaptive", "cosine", "one_cycle")
+
+
+class Samples(NamedTuple):
+    """Rows to learn from or to judge by, as kernels take them."""
+
+    X: NDArray[Any]
+    Y: NDArray[Any]
+    sample_weight: NDArray[Any]  #: of shape (0,) for weights of 1
+
+
+class Plan(NamedTuple):
+    """How to train: the estimator's parameters in the driver's terms."""
+
+    solver: str  #: a name of ``layout.SOLVERS``, or "lbfgs"
+    rule: layout.Rule
+    batch_size: int
+    shuffle: bool
+    schedule: str
+    learning_rate_init: float
+    power_t: float
+    max_iter: int
+    max_fun: int
+    tol: float
+    n_iter_no_change: float
+    early_stopping: bool
+
+
+@dataclass
+class Training:
+    """What a network has been through: all that it takes to go on exactly where training stopped."""
+
+    random_state: np.random.RandomState
+    order: NDArray[np.int64]  #: rows to learn from, in the order of the latest epoch
+    validation_rows: NDArray[np.int64] | None  #: rows split off for early stopping
+    dropout_seed: int = 0
+
+    solver: str = ""
+    moments: NDArray[Any] = field(default_factory=lambda: np.empty((0, 0)))
+    step: int = 0  #: steps that the optimizer has taken
+    learning_rate_init: float = 0.0
+    learning_rate: float = 0.0  #: of the next step
+    clock: int = 0  #: steps since the schedule began
+
+    batch_size: int = 0
+    position: int = 0  #: steps taken of an epoch that was interrupted
+    step_losses: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+
+    t: int = 0  #: samples seen
+    no_improvement: int = 0
+    best_loss: float = math.inf
+    best_score: float = -math.inf
+    best_parameters: NDArray[Any] | None = None
+    last_parameters: NDArray[Any] | None = None  #: where training stopped, if the best were restored
+    loss_curve: list[float] = field(default_factory=list)
+    validation_loss_curve: list[float] = field(default_factory=list)
+    validation_scores: list[float] = field(default_factory=list)
+
+
+    @property
+    def n_validation(self) -> int:
+        """Number of rows split off."""
+        return 0 if self.validation_rows is None else len(self.validation_rows)
+
+
+def restore_best(parameters: NDArray[Any], training: Training) -> None:
+    """End early stopping with the best parameters, and keep the last to go on from."""
+    if training.best_parameters is not None:
+        training.last_parameters = parameters.copy()
+        parameters[:] = training.best_parameters
+
+
+class Outcome(NamedTuple):
+    """How a fit ended."""
+
+    n_epochs: int
+    reason: str  #: "converged", "max_iter", "callback", "interrupted", "diverged" or "stuck"
+
+
+class Observer:
+    """What looks on while a network trains; this one does not look."""
+
+    def begin_epoch(self) -> None:
+        """Before the first step of an epoch."""
+
+    def in_epoch(self, share: float) -> None:
+        """Between runs of steps, with the share of the epoch that is done."""
+
+    def end_epoch(self) -> bool:
+        """After an epoch; True stops training."""
+        return False
+
+
+class HeldInterrupt:
+    """Keeps Ctrl-C until the next whole step, so that it never meets a half-counted one.
+
+    A second Ctrl-C gets through at once. Only Python's own handler is replaced, and only in the main
+    thread, where signals arrive.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self.replaced = False
+
+    def __enter__(self) -> HeldInterrupt:
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if in_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._hold)
+            self.replaced = True
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.replaced:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _hold(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+    def check(self) -> None:
+        """Let a held Ctrl-C through."""
+        if self.requested:
+            raise KeyboardInterrupt
+
+
+class Diverged(Exception):
+    """A step's loss was not finite."""
+
+
+def n_flops(layers: NDArray[np.int64], n_rows: int, factor: int) -> int:
+    """Floating-point operations of ``factor`` passes over all weights for each of ``n_rows`` rows."""
+    return factor * n_rows * int((layers[:, layout.N_IN] * layers[:, layout.N_OUT]).sum())
+
+
+def rows_in_a_run(layers: NDArray[np.int64], factor: int, multiple: int) -> int:
+    """How many rows may go into one call; depends on the network alone, so that results cannot vary."""
+    rows = int(RUN_SECONDS * GUESSED_SPEED / n_flops(layers, 1, factor))
+    return max(rows // multiple, 1) * multiple
+
+
+def predict(kernels: ModuleType, samples: NDArray[Any], layers: NDArray[np.int64], parameters: NDArray[Any]) -> Any:
+    """Outputs of the last layer of the table, as a new array; Ctrl-C is answered between runs of rows."""
+    out = np.empty((len(samples), int(layers[-1, layout.N_OUT])), parameters.dtype)
+    n_rows = rows_in_a_run(layers, 2, 1024)
+    for start in range(0, len(samples), n_rows):
+        kernels.predict(samples[start : start + n_rows], layers, parameters, out[start : start + n_rows])
+    return out
+
+
+def cosine(position: NDArray[np.float64], peak: float) -> NDArray[np.float64]:
+    """Half a cosine from ``peak`` to 0 (Loshchilov & Hutter 2017, equation 5).
+
+    >>> cosine(np.array([0.0, 0.5, 1.0]), 0.2)
+    array([0.2, 0.1, 0. ])
+    """
+    rates: NDArray[np.float64] = peak / 2 * (1 + np.cos(np.pi * np.minimum(position, 1)))
+    return rates
+
+
+def one_cycle(steps: NDArray[np.int64], n_steps: int, peak: float) -> NDArray[np.float64]:
+    """Up from ``peak / 25`` to ``peak`` in 30 % of the steps, then down to ``peak / 250000``.
+
+    Smith & Topin 2018, with the half cosines and the defaults that PyTorch gave it.
+
+    >>> one_cycle(np.array([0, 2, 9, 10]), 10, 1.0).tolist()
+    [0.04, 1.0, 4e-06, 4e-06]
+    """
+    top, end = 0.3 * n_steps - 1, n_steps - 1
+    steps = np.minimum(steps, end)
+    up = steps / max(top, 1e-9)
+    down = (steps - top) / max(end - top, 1e-9)
+    rising = peak + (peak / 25 - peak) / 2 * (1 + np.cos(np.pi * up))
+    falling = peak / 250_000 + (peak - peak / 250_000) / 2 * (1 + np.cos(np.pi * down))
+    return np.where(steps <= top, rising, falling)
+
+
+class Judge:
+    """Loss and score of a network on samples that it does not learn from."""
+
+    def __init__(self, kernels: ModuleType, layers: NDArray[np.int64], samples: Samples, rule: layout.Rule) -> None:
+        self.kernels, self.layers, self.samples, self.rule = kernels, layers, samples, rule
+        self.name = next(name for name, code in layout.LOSSES.items() if code == rule.loss)
+        self.weights = samples.sample_weight if len(samples.sample_weight) else None
+
+    def __call__(self, parameters: NDArray[Any]) -> tuple[float, float]:
+        """Return the mean loss, without penalty, and the accuracy or R^2."""
+        Y = self.samples.Y
+        P = predict(self.kernels, self.samples.X, self.layers, parameters)
+        losses = np.empty(len(P))
+        scalars = (self.rule.loss_parameter,) if self.name in ("huber", "quantile") else ()
+        getattr(self.kernels, self.name)(P, Y, *scalars, losses, np.empty_like(P))
+        return float(np.average(losses, weights=self.weights)), self.score(P)
+
+    def score(self, P: NDArray[Any]) -> float:
+        """Accuracy of class probabilities, else R^2; as scikit-learn has them."""
+        Y = self.samples.Y
+        if self.name == "log_loss":
+            return float(np.average(P.argmax(1) == Y[:, 0], weights=self.weights))
+        if self.name == "binary_log_loss":
+            return float(np.average(((P > 0.5) == Y).all(1), weights=self.weights))
+        if not np.isfinite(P).all():
+            return math.nan
+        return r_squared(P.astype(np.float64), Y.astype(np.float64), self.weights)
+
+
+def r_squared(P: NDArray[np.float64], Y: NDArray[np.float64], weights: NDArray[Any] | None) -> float:
+    """Coefficient of determination, averaged over outputs; of a constant target 1 if hit, else 0.
+
+    >>> r_squared(np.array([[1.0], [2.0]]), np.array([[1.0], [3.0]]), None)
+    0.5
+    """
+    residual = np.average((Y - P) ** 2, weights=weights, axis=0)
+    total = np.average((Y - np.average(Y, weights=weights, axis=0)) ** 2, weights=weights, axis=0)
+    shares = np.divide(residual, total, out=(residual > 0).astype(np.float64), where=total > 0)
+    return float(1 - shares.mean())
+
+
+class Trainer:
+    """Runs the epochs of one fit; ``training`` holds what outlives it."""
+
+    def __init__(
+        self,
+        kernels: ModuleType,
+        layers: NDArray[np.int64],
+        parameters: NDArray[Any],
+        samples: Samples,
+        judge: Judge | None,
+        plan: Plan,
+        training: Training,
+    ) -> None:
+        self.kernels, self.layers, self.samples, self.judge = kernels, layers, samples, judge
+        self.plan, self.training = plan, training
+        self.rule = plan.rule._replace(seed=training.dropout_seed)
+        self.n_steps = -(-len(training.order) // plan.batch_size)
+        self.rates = np.full(self.n_steps, np.nan)
+        self.seconds_per_step = n_flops(layers, plan.batch_size, 6) / GUESSED_SPEED + 1e-6
+        self._continue(parameters)
+        units = plan.batch_size * layout.n_units(layers)
+        workspace = np.empty((layout.n_workspace_rows(layers, self.rule.dropout), units), parameters.dtype)
+        self.state = layout.State(parameters, np.empty_like(parameters), training.moments, workspace)
+
+    def _continue(self, parameters: NDArray[Any]) -> None:
+        """Take over what the last fit left, as far as it still belongs to this plan."""
+        training, plan = self.training, self.plan
+        if training.solver != plan.solver:
+            training.solver, training.step = plan.solver, 0
+            training.moments = np.zeros((layout.N_MOMENTS[plan.solver], len(parameters)), parameters.dtype)
+        if training.learning_rate_init != plan.learning_rate_init:
+            training.learning_rate_init = training.learning_rate = plan.learning_rate_init
+        if training.batch_size != plan.batch_size or len(training.step_losses) != self.n_steps:
+            training.batch_size, training.position = plan.batch_size, 0
+            training.step_losses = np.empty(self.n_steps)
+        best, last = training.best_parameters, training.last_parameters
+        if best is not None and last is not None and np.array_equal(parameters, best):
+            parameters[:] = last  # the best were for predicting; whoever wrote others into the vector wants those
+        training.last_parameters = None
+        training.best_parameters = (best if best is not None else parameters.copy()) if plan.early_stopping else None
+
+    def run(self, n_epochs: int, observer: Observer) -> Outcome:
+        """Train for at most ``n_epochs``, leaving the parameters at a whole step however it ends."""
+        done, reason = 0, "max_iter"
+        with HeldInterrupt() as interrupt:
+            try:
+                while done < n_epochs and reason == "max_iter":
+                    observer.begin_epoch()
+                    self._take_steps(interrupt, observer)
+                    converged = self._finish_epoch()
+                    done += 1
+                    stopped = observer.end_epoch()
+                    reason = "converged" if converged else "callback" if stopped else reason
+                interrupt.check()
+            except KeyboardInterrupt:
+                reason = "interrupted"
+            except Diverged:
+                self._give_up_epoch()
+                done, reason = done + 1, "diverged"
+                observer.end_epoch()
+        restore_best(self.state.parameters, self.training)
+        self._set_rate()
+        return Outcome(done, reason)
+
+    def _take_steps(self, interrupt: HeldInterrupt, observer: Observer) -> None:
+        """Run what is left of an epoch, in runs short enough to be interrupted between."""
+        training, samples, size = self.training, self.samples, self.plan.batch_size
+        if training.position == 0 and self.plan.shuffle:
+            training.random_state.shuffle(training.order)
+        self._set_rates()
+        while training.position < self.n_steps:
+            interrupt.check()
+            first = training.position
+            n_steps = min(max(int(RUN_SECONDS / self.seconds_per_step), 1), self.n_steps - first)
+            losses = training.step_losses[first : first + n_steps]
+            start = time.perf_counter()
+            self.kernels.train_epoch(
+                *samples,
+                training.order[first * size : (first + n_steps) * size],
+                size,
+                self.layers,
+                self.rule,
+                self.rates[first : first + n_steps],
+                training.step,
+                self.state,
+                losses,
+            )
+            self.seconds_per_step = (time.perf_counter() - start) / n_steps
+            training.position += n_steps
+            training.step += n_steps
+            training.clock += n_steps
+            if not math.isfinite(losses[-1]):
+                raise Diverged
+            observer.in_epoch(training.position / self.n_steps)
+
+    def _finish_epoch(self) -> bool:
+        """Book the epoch and say whether training has converged."""
+        training, plan = self.training, self.plan
+        n_samples, size = len(training.order), plan.batch_size
+        losses, n_last = training.step_losses, len(training.order) - (self.n_steps - 1) * size
+        training.position = 0
+        training.loss_curve.append(float(losses[:-1].sum() * size + losses[-1] * n_last) / n_samples)
+        training.t += n_samples
+        if self.judge is not None:
+            validation_loss, score = self.judge(self.state.parameters)
+            training.validation_loss_curve.append(validation_loss)
+            training.validation_scores.append(score)
+        self._count_improvement()
+        if plan.schedule == "invscaling":
+            training.learning_rate = plan.learning_rate_init / (training.t + 1) ** plan.power_t
+        if training.no_improvement <= plan.n_iter_no_change:
+            return False
+        if plan.schedule != "adaptive" or training.learning_rate <= 1e-6:
+            return True
+        training.learning_rate /= 5
+        training.no_improvement = 0
+        return False
+
+    def _count_improvement(self) -> None:
+        """Count epochs without improvement and keep the best; the comparisons are scikit-learn's."""
+        training, tol = self.training, self.plan.tol
+        if training.best_parameters is not None:
+            score = training.validation_scores[-1]
+            training.no_improvement = training.no_improvement + 1 if score < training.best_score + tol else 0
+            if score > training.best_score:
+                training.best_score = score
+                training.best_parameters[:] = self.state.parameters
+        else:
+            loss = training.loss_curve[-1]
+            training.no_improvement = training.no_improvement + 1 if loss > training.best_loss - tol else 0
+            training.best_loss = min(loss, training.best_loss)
+
+    def _give_up_epoch(self) -> None:
+        """Book an epoch that diverged, and drop moments that no step could use any more."""
+        training = self.training
+        training.position = 0
+        training.loss_curve.append(math.inf)
+        if self.judge is not None:
+            validation_loss, score = self.judge(self.state.parameters)
+            training.validation_loss_curve.append(validation_loss)
+            training.validation_scores.append(score)
+        if not np.isfinite(training.moments).all():
+            training.moments[:] = 0
+            training.step = 0
+
+    def _set_rates(self) -> None:
+        """Write the learning rate of each step of this epoch."""
+        training, plan = self.training, self.plan
+        if plan.schedule in ("cosine", "one_cycle"):
+            first = training.clock - training.position
+            self.rates = self._scheduled(np.arange(first, first + self.n_steps))
+        elif self.rates[0] != training.learning_rate:
+            self.rates.fill(training.learning_rate)
+
+    def _set_rate(self) -> None:
+        """Bring the rate of the next step up to date where the schedule goes by steps."""
+        if self.plan.schedule in ("cosine", "one_cycle"):
+            self.training.learning_rate = float(self._scheduled(np.array([self.training.clock]))[0])
+
+    def _scheduled(self, steps: NDArray[np.int64]) -> NDArray[np.float64]:
+        n_steps, peak = self.plan.max_iter * self.n_steps, self.plan.learning_rate_init
+        return cosine(steps / n_steps, peak) if self.plan.schedule == "cosine" else one_cycle(steps, n_steps, peak)

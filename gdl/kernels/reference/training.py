@@ -90,10 +90,11 @@ def predict(X, layers, parameters, out):
 def train_step(X, Y, sample_weight, rows, layers, rule, learning_rate, step, state, loss):
     """Predict a batch, compare it with the truth and learn from it.
 
-    Every intermediate stays in ``state``: the layers' outputs, deltas (gradients by each layer's z, times
-    the sample's weight), dropout masks and, for gelu and silu, inputs z in the workspace; ``gradients``;
-    the optimizer's ``moments``. The penalty belongs to the loss, ``alpha / 2 sum W^2``, divided as the
-    whole gradient is by the batch's total weight. A batch whose weights are all 0 teaches nothing.
+    Every intermediate stays in ``state``: the layers' outputs, deltas (gradients of the batch's mean loss
+    by each layer's z), dropout masks and, for gelu and silu, inputs z in the workspace; ``gradients``;
+    the optimizer's ``moments``. The loss is the weighted mean of the samples' losses plus the penalty
+    ``alpha / 2 sum W^2``, which is divided by the batch's total weight too. A batch whose weights are all
+    0 teaches nothing.
 
     If the loss or a gradient is not finite, neither is ``loss[0]``; parameters always are.
 
@@ -119,14 +120,14 @@ def train_step(X, Y, sample_weight, rows, layers, rule, learning_rate, step, sta
     weight = sample_weight[rows] if len(sample_weight) else np.ones(len(rows), X.dtype)
     total_weight = weight.sum(dtype=np.float64)
     _predict_batch(X[rows], layers, rule, step, state)
-    data_loss = _compare_batch(Y[rows], weight, layers, rule, state)
+    data_loss = _compare_batch(Y[rows], weight, total_weight or 1.0, layers, rule, state)
     if total_weight == 0:
         loss[0] = 0.0
         return
     penalty = 0.0 if rule.solver == SOLVERS["adamw"] else rule.alpha
     squares = sum(float(np.sum(W.astype(np.float64) ** 2)) for W in weight_views(state.parameters, layers))
     loss[0] = (data_loss + 0.5 * penalty * squares) / total_weight
-    _gradients(X[rows], layers, penalty, total_weight, state)
+    _gradients(X[rows], layers, penalty / total_weight, state)
     if not math.isfinite(loss[0]):
         return
     if math.isfinite(rule.max_grad_norm):
@@ -176,6 +177,7 @@ def loss_and_gradient(X, Y, sample_weight, layers, rule, state, loss):
     loss : float64 array of shape (2,)
         The mean loss of the samples, and the penalty.
     """
+    rule = rule._replace(dropout=0.0)
     capacity = state.workspace.shape[1] // int(layers[:, N_OUT].sum())
     weight = sample_weight if len(sample_weight) else np.ones(len(X), X.dtype)
     total_weight = weight.sum(dtype=np.float64)
@@ -184,14 +186,14 @@ def loss_and_gradient(X, Y, sample_weight, layers, rule, state, loss):
     for start in range(0, len(X), capacity):
         rows = slice(start, start + capacity)
         _predict_batch(X[rows], layers, rule, 0, state)
-        data_loss += _compare_batch(Y[rows], weight[rows], layers, rule, state)
-        _gradients(X[rows], layers, 0.0, 1.0, state)
+        data_loss += _compare_batch(Y[rows], weight[rows], total_weight, layers, rule, state)
+        _gradients(X[rows], layers, 0.0, state)
         total += state.gradients
     squares = 0.0
     for W, dW in zip(weight_views(state.parameters, layers), weight_views(total, layers), strict=True):
-        dW += rule.alpha * W
+        dW += rule.alpha / total_weight * W
         squares += float(np.sum(W.astype(np.float64) ** 2))
-    state.gradients[:] = total / total_weight
+    state.gradients[:] = total
     loss[:] = data_loss / total_weight, 0.5 * rule.alpha * squares / total_weight
 
 
@@ -215,7 +217,7 @@ def _predict_batch(X, layers, rule, step, state):
             A *= mask
 
 
-def _compare_batch(Y, weight, layers, rule, state):
+def _compare_batch(Y, weight, total_weight, layers, rule, state):
     outputs = unit_views(state.workspace[OUTPUTS], layers, len(Y))
     deltas = unit_views(state.workspace[DELTAS], layers, len(Y))
     losses = np.empty(len(Y))
@@ -223,7 +225,7 @@ def _compare_batch(Y, weight, layers, rule, state):
     kernel = getattr(loss_kernels, name)
     scalars = (rule.loss_parameter,) if name in ("huber", "quantile") else ()
     kernel(outputs[-1], Y, *scalars, losses, deltas[-1])
-    deltas[-1] *= weight[:, None]
+    deltas[-1] *= (weight / total_weight)[:, None]
     for layer in range(len(layers) - 1, 0, -1):
         W = weight_views(state.parameters, layers)[layer]
         dense_input_gradient(deltas[layer], W, deltas[layer - 1])
@@ -238,7 +240,7 @@ def _compare_batch(Y, weight, layers, rule, state):
     return float(np.sum(weight * losses, dtype=np.float64))
 
 
-def _gradients(X, layers, penalty, total_weight, state):
+def _gradients(X, layers, pull, state):
     outputs = unit_views(state.workspace[OUTPUTS], layers, len(X))
     deltas = unit_views(state.workspace[DELTAS], layers, len(X))
     biases = bias_views(state.gradients, layers)
@@ -246,11 +248,9 @@ def _gradients(X, layers, penalty, total_weight, state):
         zip(weight_views(state.parameters, layers), weight_views(state.gradients, layers), strict=True)
     ):
         dense_weight_gradient(outputs[layer - 1] if layer else X, deltas[layer], dW)
-        dW += penalty * W
+        dW += pull * W
         if biases:
             dense_bias_gradient(deltas[layer], biases[layer])
-    gradients = state.gradients
-    gradients /= total_weight
 
 
 def _learn(layers, rule, learning_rate, step, state):

@@ -1,0 +1,48 @@
+"""Arrays as the compiled functions take them: flat, writable by type, and scratch memory."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+
+from gdl.kernels.cpu._simd import VECTOR_BYTES
+
+_local = threading.local()
+
+
+class _Memory:
+    """The memory of an array, without its read-only flag."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+        self.__array_interface__ = {**array.__array_interface__, "data": (array.ctypes.data, False)}
+
+
+def writable(array: Any) -> Any:
+    """The array, or a view of it that Numba types as writable: read-only input must not compile all again.
+
+    Kernels do not write to their inputs; the contract test holds them to it.
+    """
+    return array if array.flags.writeable else np.asarray(_Memory(array))
+
+
+def flat(array: Any) -> Any:
+    """A 1-D view, writable by type."""
+    return writable(array).reshape(-1)
+
+
+def scratch(name: str, n: int, dtype: Any) -> Any:
+    """At least n elements of this thread's scratch memory, beginning on a cache line.
+
+    Kept from call to call: fresh pages cost 0.1 us a kilobyte, which small steps would feel.
+    """
+    key = name, np.dtype(dtype)
+    buffers = _local.__dict__.setdefault("buffers", {})
+    buffer = buffers.get(key)
+    if buffer is None or buffer.size < n:
+        padded = np.empty(n + 128 // key[1].itemsize, dtype)
+        start = -padded.ctypes.data % max(VECTOR_BYTES, 64) // padded.itemsize
+        buffer = buffers[key] = padded[start : start + n]
+    return buffer

@@ -1,0 +1,386 @@
+"""Vector code that Numba does not write by itself: register tiles, panel packing, vector reductions.
+
+Each function is an intrinsic that builds LLVM vectors as wide as the host has, and has a plain stand-in
+that runs when Numba's compiler is switched off. Arrays are flat; positions and strides count elements.
+
+Every element of a product is one chain of fused multiply-adds in the order of k, wherever it lies in a
+tile. So its bits depend neither on the tile's shape nor on the number of rows or threads.
+"""
+
+import numpy as np
+from llvmlite import ir
+from numba import config, types
+from numba.core import cgutils
+from numba.core.registry import cpu_target
+from numba.extending import intrinsic
+
+_I1, _I32, _I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
+
+# What a tile starts from, and what is done to it before it is stored.
+FROM_ZERO, FROM_BIAS, FROM_OUT = range(3)
+STORE, STORE_RELU, STORE_GATED = range(3)
+
+
+def _host():
+    """Vector bytes, tile rows and tile vectors for the host, and whether it fuses multiply and add.
+
+    8 rows by 3 vectors keep 24 accumulators, 3 vectors of B and one of A in 32 registers; 16 registers
+    hold 4 by 3.
+    """
+    triple, _, features = cpu_target.target_context.codegen().magic_tuple()
+    features = features.split(",")
+    if "+avx512f" in features:
+        return 64, 8, 3, True
+    if triple.startswith(("aarch64", "arm64")):
+        return 16, 8, 3, True
+    fuses = "+fma" in features
+    return (32 if "+avx" in features else 16), 4, 3, fuses
+
+
+VECTOR_BYTES, TILE_ROWS, TILE_VECTORS, FUSES = _host()
+
+
+class _Builder:
+    """The vector operations of one element type, on one LLVM builder."""
+
+    def __init__(self, context, builder, dtype):
+        self.context, self.builder = context, builder
+        self.scalar = ir.FloatType() if dtype == types.float32 else ir.DoubleType()
+        self.suffix = "f32" if dtype == types.float32 else "f64"
+        self.item = dtype.bitwidth // 8
+        self.lanes = VECTOR_BYTES // self.item
+        self.vector = ir.VectorType(self.scalar, self.lanes)
+        self.mask_type = ir.VectorType(_I1, self.lanes)
+        self.zero = ir.Constant(self.vector, [0.0] * self.lanes)
+
+    def data(self, array_type, value):
+        return self.context.make_array(array_type)(self.context, self.builder, value).data
+
+    def at(self, pointer, *index):
+        for i in index:
+            pointer = self.builder.gep(pointer, [i])
+        return pointer
+
+    def constant(self, value):
+        return ir.Constant(_I64, value)
+
+    def splat(self, value):
+        undefined = ir.Constant(ir.VectorType(value.type, self.lanes), ir.Undefined)
+        one = self.builder.insert_element(undefined, value, ir.Constant(_I32, 0))
+        zeros = ir.Constant(ir.VectorType(_I32, self.lanes), [0] * self.lanes)
+        return self.builder.shuffle_vector(one, undefined, zeros)
+
+    def first(self, n):
+        """Mask of the first n lanes."""
+        lane = ir.Constant(ir.VectorType(_I32, self.lanes), list(range(self.lanes)))
+        return self.builder.icmp_signed("<", lane, self.splat(self.builder.trunc(n, _I32)))
+
+    def load(self, pointer, mask=None):
+        pointer = self.builder.bitcast(pointer, self.vector.as_pointer())
+        if mask is None:
+            value = self.builder.load(pointer)
+            value.align = self.item
+            return value
+        kind = ir.FunctionType(self.vector, [pointer.type, _I32, self.mask_type, self.vector])
+        function = self.intrinsic(kind, f"llvm.masked.load.v{self.lanes}{self.suffix}.p0")
+        return self.builder.call(function, [pointer, ir.Constant(_I32, self.item), mask, self.zero])
+
+    def store(self, value, pointer, mask=None):
+        pointer = self.builder.bitcast(pointer, self.vector.as_pointer())
+        if mask is None:
+            self.builder.store(value, pointer).align = self.item
+            return
+        kind = ir.FunctionType(ir.VoidType(), [self.vector, pointer.type, _I32, self.mask_type])
+        function = self.intrinsic(kind, f"llvm.masked.store.v{self.lanes}{self.suffix}.p0")
+        self.builder.call(function, [value, pointer, ir.Constant(_I32, self.item), mask])
+
+    def intrinsic(self, kind, name):
+        return cgutils.get_or_insert_function(self.builder.module, kind, name)
+
+    def fma(self, a, b, c):
+        if not FUSES:
+            return self.builder.fadd(self.builder.fmul(a, b), c)
+        kind = ir.FunctionType(self.vector, [self.vector] * 3)
+        return self.builder.call(self.intrinsic(kind, f"llvm.fma.v{self.lanes}{self.suffix}"), [a, b, c])
+
+
+def _tile(n_rows, n_vectors, by_column):
+    """Make the intrinsic for tiles of ``n_rows`` by up to ``n_vectors`` vectors.
+
+    The tile is ``C[i, j] = start + sum_p A(i, p) B[p, j]``. By rows, ``A(i, p)`` is the p-th element
+    after ``offsets[o + i]``, the start of a row that may lie anywhere; by columns it is the i-th after
+    ``offsets[o + p]``, which reads A transposed. ``n_columns`` is what the last vector is cut to.
+    """
+
+    def implementation(context, builder, signature, arguments):
+        A, offsets, o, a, B, b, b_stride, n, C, c, c_stride, n_columns, start, bias, bias_at, finish, G, g = (
+            arguments
+        )
+        kinds = signature.args
+        v = _Builder(context, builder, kinds[0].dtype)
+        A, offsets, B, C, bias, G = (
+            v.data(kinds[k], value) for k, value in zip((0, 1, 4, 8, 13, 16), (A, offsets, B, C, bias, G), strict=True)
+        )
+        rows, columns = range(n_rows), range(n_vectors)
+        step = [v.constant(j * v.lanes) for j in columns]
+        last = v.first(builder.sub(n_columns, step[-1]))
+        mask = [None] * (n_vectors - 1) + [last]
+        C = [v.at(C, builder.add(c, builder.mul(c_stride, v.constant(i)))) for i in rows]
+        sums = [[cgutils.alloca_once(builder, v.vector) for _ in columns] for _ in rows]
+
+        def begin(value):
+            for i in rows:
+                for j in columns:
+                    builder.store(value(i, j), sums[i][j])
+
+        with builder.if_else(builder.icmp_signed("==", start, v.constant(FROM_OUT))) as (out, new):
+            with out:
+                begin(lambda i, j: v.load(v.at(C[i], step[j]), mask[j]))
+            with new, builder.if_else(builder.icmp_signed("==", start, v.constant(FROM_BIAS))) as (biased, zero):
+                with biased:
+                    first = [v.load(v.at(bias, bias_at, step[j]), mask[j]) for j in columns]
+                    begin(lambda _, j: first[j])
+                with zero:
+                    begin(lambda _i, _j: v.zero)
+
+        A = v.at(A, a)
+        if not by_column:
+            A_rows = [v.at(A, builder.load(v.at(offsets, builder.add(o, v.constant(i))))) for i in rows]
+        with cgutils.for_range(builder, n) as loop:
+            B_row = v.at(B, builder.add(b, builder.mul(loop.index, b_stride)))
+            B_vectors = [v.load(v.at(B_row, step[j]), mask[j]) for j in columns]
+            if by_column:
+                A_column = v.at(A, builder.load(v.at(offsets, builder.add(o, loop.index))))
+            for i in rows:
+                pointer = v.at(A_column, v.constant(i)) if by_column else v.at(A_rows[i], loop.index)
+                value = v.splat(builder.load(pointer))
+                for j in columns:
+                    builder.store(v.fma(value, B_vectors[j], builder.load(sums[i][j])), sums[i][j])
+
+        def end(value):
+            for i in rows:
+                for j in columns:
+                    builder.store(value(i, j, builder.load(sums[i][j])), sums[i][j])
+
+        def gated(i, j, total):
+            at = builder.add(g, builder.mul(c_stride, v.constant(i)))
+            gate = v.load(v.at(G, at, step[j]), mask[j])
+            return builder.select(builder.fcmp_ordered(">", gate, v.zero), total, v.zero)
+
+        with builder.if_then(builder.icmp_signed("==", finish, v.constant(STORE_RELU))):
+            # Written so that NaN passes: a maximum would turn it into 0.
+            end(lambda _i, _j, total: builder.select(builder.fcmp_ordered("<", total, v.zero), v.zero, total))
+        with builder.if_then(builder.icmp_signed("==", finish, v.constant(STORE_GATED))):
+            end(gated)
+        for i in rows:
+            for j in columns:
+                v.store(builder.load(sums[i][j]), v.at(C[i], step[j]), mask[j])
+        return context.get_dummy_value()
+
+    def tile(
+        typing_context, A, offsets, o, a, B, b, b_stride, n, C, c, c_stride, n_columns, start, bias, bias_at, finish, G, g
+    ):
+        i = types.int64
+        return (
+            types.void(A, offsets, i, i, B, i, i, i, C, i, i, i, i, bias, i, i, G, i),
+            implementation,
+        )
+
+    return intrinsic(tile)
+
+
+def _plain_tile(n_rows, by_column):
+    def tile(A, offsets, o, a, B, b, b_stride, n, C, c, c_stride, n_columns, start, bias, bias_at, finish, G, g):
+        columns = np.arange(n_columns)
+        at = c + c_stride * np.arange(n_rows)[:, None] + columns
+        sums = np.zeros((n_rows, n_columns), C.dtype)
+        if start == FROM_OUT:
+            sums[:] = C[at]
+        elif start == FROM_BIAS:
+            sums[:] = bias[bias_at + columns]
+        for p in range(n):
+            if by_column:
+                values = A[a + offsets[o + p] + np.arange(n_rows)]
+            else:
+                values = A[a + offsets[o : o + n_rows] + p]
+            sums += values[:, None] * B[b + p * b_stride + columns]
+        if finish == STORE_RELU:
+            sums[sums < 0] = 0
+        elif finish == STORE_GATED:
+            sums[~(G[g + at - c] > 0)] = 0
+        C[at] = sums
+
+    return tile
+
+
+def _tiles(by_column):
+    half = TILE_ROWS // 2
+    if config.DISABLE_JIT:
+        return [_plain_tile(n_rows, by_column) for n_rows in (TILE_ROWS, half, 1) for _ in range(3)]
+    return [_tile(n_rows, n, by_column) for n_rows in (TILE_ROWS, half, 1) for n in (3, 2, 1)]
+
+
+row_tile_83, row_tile_82, row_tile_81, row_tile_43, row_tile_42, row_tile_41, row_tile_13, row_tile_12, row_tile_11 = (
+    _tiles(by_column=False)
+)
+(
+    column_tile_83,
+    column_tile_82,
+    column_tile_81,
+    column_tile_43,
+    column_tile_42,
+    column_tile_41,
+    column_tile_13,
+    column_tile_12,
+    column_tile_11,
+) = _tiles(by_column=True)
+
+
+@intrinsic
+def _pack(typing_context, B, b, b_stride, n, n_columns, panel, at):
+    def implementation(context, builder, signature, arguments):
+        B, b, b_stride, n, n_columns, panel, at = arguments
+        v = _Builder(context, builder, signature.args[0].dtype)
+        B, panel = v.data(signature.args[0], B), v.data(signature.args[5], panel)
+        lanes = v.constant(v.lanes)
+        n_vectors = builder.sdiv(builder.add(n_columns, v.constant(v.lanes - 1)), lanes)
+        last = v.first(builder.sub(n_columns, builder.mul(builder.sub(n_vectors, v.constant(1)), lanes)))
+        whole = v.first(lanes)
+        width = builder.mul(n_vectors, lanes)
+        with cgutils.for_range(builder, n) as row:
+            source = v.at(B, builder.add(b, builder.mul(row.index, b_stride)))
+            target = v.at(panel, builder.add(at, builder.mul(row.index, width)))
+            with cgutils.for_range(builder, n_vectors) as column:
+                j = builder.mul(column.index, lanes)
+                is_last = builder.icmp_signed("==", builder.add(column.index, v.constant(1)), n_vectors)
+                v.store(v.load(v.at(source, j), builder.select(is_last, last, whole)), v.at(target, j))
+        return context.get_dummy_value()
+
+    i = types.int64
+    return types.void(B, i, i, i, i, panel, i), implementation
+
+
+@intrinsic
+def _transpose_block(typing_context, B, b, b_stride, panel, at, width):
+    """Write ``panel[p * width + j] = B[j * b_stride + p]`` for one square of vectors.
+
+    Rounds of swapping halves: after the round with distance d, bit d of row and column are exchanged.
+    """
+
+    def implementation(context, builder, signature, arguments):
+        B, b, b_stride, panel, at, width = arguments
+        v = _Builder(context, builder, signature.args[0].dtype)
+        B, panel = v.data(signature.args[0], B), v.data(signature.args[3], panel)
+        n = v.lanes
+        rows = [v.load(v.at(B, builder.add(b, builder.mul(b_stride, v.constant(i))))) for i in range(n)]
+        distance = n // 2
+        while distance:
+            low = [i if not i & distance else n + (i - distance) for i in range(n)]
+            high = [i + distance if not i & distance else n + i for i in range(n)]
+            masks = [ir.Constant(ir.VectorType(_I32, n), index) for index in (low, high)]
+            for i in range(n):
+                if not i & distance:
+                    pair = rows[i], rows[i + distance]
+                    rows[i] = builder.shuffle_vector(*pair, masks[0])
+                    rows[i + distance] = builder.shuffle_vector(*pair, masks[1])
+            distance //= 2
+        for p in range(n):
+            v.store(rows[p], v.at(panel, builder.add(at, builder.mul(width, v.constant(p)))))
+        return context.get_dummy_value()
+
+    i = types.int64
+    return types.void(B, i, i, panel, i, i), implementation
+
+
+@intrinsic
+def _all_finite(typing_context, values, start, stop):
+    """Whether no element is NaN or infinite: x - x is 0 for finite x only."""
+
+    def implementation(context, builder, signature, arguments):
+        values, start, stop = arguments
+        v = _Builder(context, builder, signature.args[0].dtype)
+        values = v.data(signature.args[0], values)
+        n = v.constant(v.lanes)
+        sums = cgutils.alloca_once_value(builder, v.zero)
+        one_by_one = cgutils.alloca_once_value(builder, start)
+        with cgutils.for_range_slice(builder, start, builder.sub(stop, v.constant(v.lanes - 1)), n) as (i, _):
+            x = v.load(v.at(values, i))
+            # 0 or NaN, and NaN stays: the order of additions does not matter.
+            builder.store(builder.fadd(builder.load(sums), builder.fsub(x, x)), sums)
+            builder.store(builder.add(i, n), one_by_one)
+        left = builder.sub(stop, builder.load(one_by_one))
+        x = v.load(v.at(values, builder.load(one_by_one)), v.first(left))
+        total = builder.fadd(builder.load(sums), builder.fsub(x, x))
+        zero = builder.fcmp_ordered("==", total, v.zero)
+        kind = ir.FunctionType(_I1, [v.mask_type])
+        return builder.call(v.intrinsic(kind, f"llvm.vector.reduce.and.v{v.lanes}i1"), [zero])
+
+    return types.boolean(values, types.int64, types.int64), implementation
+
+
+@intrinsic
+def _sum_of_squares(typing_context, values, start, stop):
+    """Sum of squares in float64, by 4 vectors' worth of partial sums in a fixed order."""
+
+    def implementation(context, builder, signature, arguments):
+        values, start, stop = arguments
+        v = _Builder(context, builder, signature.args[0].dtype)
+        values = v.data(signature.args[0], values)
+        wide = ir.VectorType(ir.DoubleType(), v.lanes)
+        zero = ir.Constant(wide, [0.0] * v.lanes)
+        sums = [cgutils.alloca_once_value(builder, zero) for _ in range(4)]
+
+        def add(k, x):
+            x = x if wide == v.vector else builder.fpext(x, wide)
+            builder.store(builder.fadd(builder.load(sums[k]), builder.fmul(x, x)), sums[k])
+
+        n = v.constant(4 * v.lanes)
+        at = cgutils.alloca_once_value(builder, start)
+        with cgutils.for_range_slice(builder, start, builder.sub(stop, v.constant(4 * v.lanes - 1)), n) as (i, _):
+            for k in range(4):
+                add(k, v.load(v.at(values, builder.add(i, v.constant(k * v.lanes)))))
+            builder.store(builder.add(i, n), at)
+        with cgutils.for_range_slice(builder, builder.load(at), stop, v.constant(v.lanes)) as (i, _):
+            add(0, v.load(v.at(values, i), v.first(builder.sub(stop, i))))
+        total = builder.load(sums[0])
+        for k in range(1, 4):
+            total = builder.fadd(total, builder.load(sums[k]))
+        result = builder.extract_element(total, ir.Constant(_I32, 0))
+        for lane in range(1, v.lanes):
+            result = builder.fadd(result, builder.extract_element(total, ir.Constant(_I32, lane)))
+        return result
+
+    return types.float64(values, types.int64, types.int64), implementation
+
+
+def _plain_pack(B, b, b_stride, n, n_columns, panel, at):
+    width = -(-n_columns // lanes(B)) * lanes(B)
+    for p in range(n):
+        panel[at + p * width : at + (p + 1) * width] = 0
+        panel[at + p * width : at + p * width + n_columns] = B[b + p * b_stride : b + p * b_stride + n_columns]
+
+
+def _plain_transpose_block(B, b, b_stride, panel, at, width):
+    n = lanes(B)
+    for j in range(n):
+        for p in range(n):
+            panel[at + p * width + j] = B[b + j * b_stride + p]
+
+
+def _plain_all_finite(values, start, stop):
+    return bool(np.isfinite(values[start:stop]).all())
+
+
+def _plain_sum_of_squares(values, start, stop):
+    return float(np.sum(np.square(values[start:stop], dtype=np.float64)))
+
+
+def lanes(values):
+    """Elements of a vector of the array's dtype."""
+    return VECTOR_BYTES // values.itemsize
+
+
+pack = _plain_pack if config.DISABLE_JIT else _pack
+transpose_block = _plain_transpose_block if config.DISABLE_JIT else _transpose_block
+all_finite = _plain_all_finite if config.DISABLE_JIT else _all_finite
+sum_of_squares = _plain_sum_of_squares if config.DISABLE_JIT else _sum_of_squares

@@ -1,0 +1,232 @@
+"""The dense layer: its output, and the gradients of its input, weights and bias, on register tiles."""
+
+import numpy as np
+
+from gdl.kernels._jit import njit
+from gdl.kernels.cpu._arrays import flat, scratch
+from gdl.kernels.cpu._simd import STORE, STORE_GATED, STORE_RELU, TILE_ROWS, VECTOR_BYTES
+from gdl.kernels.cpu._team import N_THREADS, announce, claim, close_phase, end_call, finish, n_threads, open_phase, run
+from gdl.kernels.cpu._tile import (
+    PANEL_ROWS,
+    block_start,
+    n_blocks,
+    n_panels,
+    pack_panels,
+    panel_columns,
+    product_panel,
+    round_up,
+    transposed_product_rows,
+)
+from gdl.kernels.cpu.activations import IDENTITY, RELU, SOFTMAX, activate_range, slope_range, softmax_rows
+
+# Elements of a strip of weights: its gradient is still in the second-level cache when it is used.
+STRIP_ITEMS = 16 * 1024
+
+
+@njit
+def strip_rows(n_in, n_out):
+    """Rows of W in one strip of its gradient."""
+    return max(TILE_ROWS, min(round_up(n_in, TILE_ROWS), STRIP_ITEMS // n_out // TILE_ROWS * TILE_ROWS))
+
+
+@njit
+def forward_task(task, threads, A, offsets, o, m, W, w, bias, b, n_in, n_out, activation, C, c, panel, at):
+    """One block of rows by one panel of columns of a layer's output; softmax is left to do."""
+    panels = n_panels(W, n_out)
+    blocks = n_blocks(m, panels, threads)
+    j = task % panels * panel_columns(W)
+    m0, m1 = block_start(task // panels, blocks, m), block_start(task // panels + 1, blocks, m)
+    n_columns = min(panel_columns(W), n_out - j)
+    product_panel(
+        A, offsets, o, 0, m0, m1, W, w + j, n_out, False, n_in, C, c + j, n_out, n_columns,
+        bias, b + j if b >= 0 else -1, STORE_RELU if activation == RELU else STORE, C, 0, panel, at,
+    )  # fmt: skip
+    return m0, m1, j, n_columns
+
+
+@njit
+def activate_block(activation, Z, z, C, c, m0, m1, j, n_columns, n_out):
+    """Apply what the tile does not to a block that a task has just computed; Z and C may be the same."""
+    if activation in (IDENTITY, RELU, SOFTMAX):
+        return
+    if n_columns == n_out:
+        activate_range(Z, z + m0 * n_out, activation, C, c + m0 * n_out, (m1 - m0) * n_out)
+    else:
+        for i in range(m0, m1):
+            activate_range(Z, z + i * n_out + j, activation, C, c + i * n_out + j, n_columns)
+
+
+@njit
+def input_gradient_task(task, threads, dZ, offsets, o, m, W, w, n_in, n_out, gated, A, a, dX, d, panel, at):
+    """One block of rows by one panel of columns of ``dZ W^T``, 0 where ``gated`` and A is not above 0."""
+    panels = n_panels(W, n_in)
+    blocks = n_blocks(m, panels, threads)
+    j = task % panels * panel_columns(W)
+    m0, m1 = block_start(task // panels, blocks, m), block_start(task // panels + 1, blocks, m)
+    n_columns = min(panel_columns(W), n_in - j)
+    product_panel(
+        dZ, offsets, o, 0, m0, m1, W, w + j * n_out, n_out, True, n_out, dX, d + j, n_in, n_columns,
+        W, -1, STORE_GATED if gated else STORE, A, a + j, panel, at,
+    )  # fmt: skip
+    return m0, m1, j, n_columns
+
+
+@njit
+def slope_block(activation, Z, z, A, a, scale, dX, d, m0, m1, j, n_columns, n_in):
+    """Take a block of ``dZ W^T`` through the slope of the activation below, in place."""
+    if activation in (IDENTITY, RELU):
+        return
+    if n_columns == n_in:
+        s = m0 * n_in
+        slope_range(Z, z + s, A, a + s, scale, dX, d + s, activation, dX, d + s, (m1 - m0) * n_in)
+    else:
+        for i in range(m0, m1):
+            s = i * n_in + j
+            slope_range(Z, z + s, A, a + s, scale, dX, d + s, activation, dX, d + s, n_columns)
+
+
+@njit
+def weight_gradient_strip(strip, A, offsets, o, m, dZ, z, panels, n_in, n_out, dW, w):
+    """One strip of rows of ``A^T dZ``; dZ is read from its panels if it fills more than one."""
+    rows = strip_rows(n_in, n_out)
+    i0, i1 = strip * rows, min(n_in, (strip + 1) * rows)
+    if n_panels(dZ, n_out) == 1:
+        transposed_product_rows(A, offsets, o, i0, i1, dZ, z, False, m, dW, w, n_out)
+    else:
+        transposed_product_rows(A, offsets, o, i0, i1, panels, 0, True, m, dW, w, n_out)
+    return w + i0 * n_out, w + i1 * n_out
+
+
+@njit
+def sum_rows(dZ, z, m, n_out, sums, db, b):
+    """Sum of dZ over rows, row after row in float64; ``sums`` has room for n_out numbers."""
+    for k in range(n_out):
+        sums[k] = 0.0
+    for i in range(m):
+        for k in range(n_out):
+            sums[k] += np.float64(dZ[z + i * n_out + k])
+    for k in range(n_out):
+        db[b + k] = sums[k]
+
+
+@njit
+def n_strips(n_in, n_out):
+    """Strips that the rows of W are cut into; fixed by the shape alone, since sums are kept by strip."""
+    rows = strip_rows(n_in, n_out)
+    return (n_in + rows - 1) // rows
+
+
+@njit
+def row_offsets(n_rows, n_columns):
+    """Where each row of a whole array starts."""
+    offsets = np.empty(n_rows, np.int64)
+    for i in range(n_rows):
+        offsets[i] = i * n_columns
+    return offsets
+
+
+@njit
+def panel_items(values):
+    """Elements of one thread's room for a packed panel, a whole number of cache lines."""
+    return PANEL_ROWS * panel_columns(values)
+
+
+@njit
+def _forward(me, call, team, number, X, m, W, b, n_in, n_out, activation, out, panel):
+    announce(me, team, number)
+    offsets = row_offsets(m, n_in)
+    panels = n_panels(W, n_out)
+    tasks = panels * n_blocks(m, panels, call[N_THREADS])
+    shared = open_phase(me, call, 1, tasks, 2 * m * n_in * n_out)
+    task = claim(me, call, 1, tasks, shared)
+    while task >= 0:
+        m0, m1, j, w = forward_task(
+            task, call[N_THREADS], X, offsets, 0, m, W, 0, b, 0, n_in, n_out, activation, out, 0,
+            panel, me * panel_items(W),
+        )  # fmt: skip
+        activate_block(activation, out, 0, out, 0, m0, m1, j, w, n_out)
+        finish(call, shared)
+        task = claim(me, call, 1, tasks, shared)
+    close_phase(me, call, tasks, shared)
+    end_call(me, call, team)
+    if me == 0 and activation == SOFTMAX:
+        softmax_rows(out, 0, out, 0, m, n_out)
+
+
+@njit
+def _input_gradient(me, call, team, number, dZ, m, W, n_in, n_out, dX, panel):
+    announce(me, team, number)
+    offsets = row_offsets(m, n_out)
+    panels = n_panels(W, n_in)
+    tasks = panels * n_blocks(m, panels, call[N_THREADS])
+    shared = open_phase(me, call, 1, tasks, 2 * m * n_in * n_out)
+    task = claim(me, call, 1, tasks, shared)
+    while task >= 0:
+        input_gradient_task(
+            task, call[N_THREADS], dZ, offsets, 0, m, W, 0, n_in, n_out, False, dX, 0, dX, 0,
+            panel, me * panel_items(W),
+        )  # fmt: skip
+        finish(call, shared)
+        task = claim(me, call, 1, tasks, shared)
+    close_phase(me, call, tasks, shared)
+    end_call(me, call, team)
+
+
+@njit
+def _weight_gradient(me, call, team, number, X, dZ, m, n_in, n_out, dW, panels):
+    announce(me, team, number)
+    offsets = row_offsets(m, n_in)
+    packs = n_panels(dZ, n_out) if n_panels(dZ, n_out) > 1 else 0
+    shared = open_phase(me, call, 1, packs, m * n_out)
+    task = claim(me, call, 1, packs, shared)
+    while task >= 0:
+        pack_panels(dZ, 0, m, n_out, task, panels)
+        finish(call, shared)
+        task = claim(me, call, 1, packs, shared)
+    close_phase(me, call, packs, shared)
+    strips = n_strips(n_in, n_out)
+    shared = open_phase(me, call, 2, strips, 2 * m * n_in * n_out)
+    task = claim(me, call, 2, strips, shared)
+    while task >= 0:
+        weight_gradient_strip(task, X, offsets, 0, m, dZ, 0, panels, n_in, n_out, dW, 0)
+        finish(call, shared)
+        task = claim(me, call, 2, strips, shared)
+    close_phase(me, call, strips, shared)
+    end_call(me, call, team)
+
+
+def panel_room(values):
+    """Scratch memory for one packed panel for every thread."""
+    return scratch("panel", n_threads() * panel_items(values), values.dtype)
+
+
+def packed_room(n_rows, n_columns, dtype):
+    """Scratch memory for all packed panels of (n_rows, n_columns)."""
+    return scratch("panels", n_rows * (n_columns + VECTOR_BYTES), dtype)
+
+
+def dense_forward(X, W, b, activation, out):
+    """Output of a dense layer; a task is a block of rows by a panel of columns."""
+    (m, n_in), n_out = X.shape, W.shape[1]
+    arrays = flat(X), m, flat(W), flat(b), n_in, n_out, activation, flat(out), panel_room(W)
+    run(_forward, 2.0 * m * n_in * n_out, *arrays)
+
+
+def dense_input_gradient(dZ, W, dX):
+    """Gradient of the loss by a layer's input; a task is a block of rows by a panel of columns."""
+    (n_in, n_out), m = W.shape, len(dZ)
+    run(_input_gradient, 2.0 * m * n_in * n_out, flat(dZ), m, flat(W), n_in, n_out, flat(dX), panel_room(W))
+
+
+def dense_weight_gradient(X, dZ, dW):
+    """Gradient of the loss by a layer's weights; a task is a strip of rows of dW."""
+    (m, n_in), n_out = X.shape, dZ.shape[1]
+    panels = packed_room(m, n_out, dZ.dtype)
+    run(_weight_gradient, 2.0 * m * n_in * n_out, flat(X), flat(dZ), m, n_in, n_out, flat(dW), panels)
+
+
+@njit
+def dense_bias_gradient(dZ, db):
+    """Gradient of the loss by a layer's bias; row after row."""
+    m, n_out = dZ.shape
+    sum_rows(dZ.ravel(), 0, m, n_out, np.empty(n_out), db, 0)

@@ -1,0 +1,120 @@
+"""Optimizers: one step each, one loop over a range of the parameter vector that LLVM vectorises.
+
+A new value that is not finite is not stored: ``x - x == x - x`` holds for finite x only.
+"""
+
+import math
+
+from gdl.kernels._jit import njit
+from gdl.kernels.layout import SOLVERS
+
+SGD, MOMENTUM, NESTEROV = SOLVERS["sgd"], SOLVERS["momentum"], SOLVERS["nesterov"]
+ADAM, ADAMW, RMSPROP = SOLVERS["adam"], SOLVERS["adamw"], SOLVERS["rmsprop"]
+
+
+@njit
+def finite_or(new, old):
+    """The new value, or the old one if the new is NaN or infinite."""
+    return new if new - new == new - new else old
+
+
+@njit
+def sgd_range(g, learning_rate, w, start, stop):
+    """Gradient descent over a range."""
+    rate = w.dtype.type(learning_rate)
+    for i in range(start, stop):
+        w[i] = finite_or(w[i] - rate * g[i], w[i])
+
+
+@njit
+def momentum_range(g, learning_rate, momentum, w, v, start, stop):
+    """Gradient descent with momentum over a range."""
+    rate, keep = w.dtype.type(learning_rate), w.dtype.type(momentum)
+    for i in range(start, stop):
+        v[i] = keep * v[i] - rate * g[i]
+        w[i] = finite_or(w[i] + v[i], w[i])
+
+
+@njit
+def nesterov_range(g, learning_rate, momentum, w, v, start, stop):
+    """Nesterov's momentum over a range."""
+    rate, keep = w.dtype.type(learning_rate), w.dtype.type(momentum)
+    for i in range(start, stop):
+        v[i] = keep * v[i] - rate * g[i]
+        w[i] = finite_or(w[i] + keep * v[i] - rate * g[i], w[i])
+
+
+@njit
+def adam_range(g, step_size, decay, beta_1, beta_2, epsilon, w, m, v, start, stop):
+    """Adam over a range, with decoupled decay (0 for plain Adam)."""
+    size, shrink, tiny = w.dtype.type(step_size), w.dtype.type(decay), w.dtype.type(epsilon)
+    keep_1, keep_2 = w.dtype.type(beta_1), w.dtype.type(beta_2)
+    take_1, take_2 = w.dtype.type(1 - beta_1), w.dtype.type(1 - beta_2)
+    for i in range(start, stop):
+        m[i] = keep_1 * m[i] + take_1 * g[i]
+        v[i] = keep_2 * v[i] + take_2 * g[i] * g[i]
+        w[i] = finite_or(w[i] - shrink * w[i] - size * m[i] / (math.sqrt(v[i]) + tiny), w[i])
+
+
+@njit
+def rmsprop_range(g, learning_rate, beta_2, epsilon, w, v, start, stop):
+    """RMSprop over a range."""
+    rate, tiny = w.dtype.type(learning_rate), w.dtype.type(epsilon)
+    keep, take = w.dtype.type(beta_2), w.dtype.type(1 - beta_2)
+    for i in range(start, stop):
+        v[i] = keep * v[i] + take * g[i] * g[i]
+        w[i] = finite_or(w[i] - rate * g[i] / (math.sqrt(v[i]) + tiny), w[i])
+
+
+@njit
+def update_range(rule, learning_rate, step, decays, g, w, m, v, start, stop):
+    """One step of the rule's optimizer over a range; ``decays`` for weights, not for biases."""
+    if rule.solver == SGD:
+        sgd_range(g, learning_rate, w, start, stop)
+    elif rule.solver == MOMENTUM:
+        momentum_range(g, learning_rate, rule.momentum, w, m, start, stop)
+    elif rule.solver == NESTEROV:
+        nesterov_range(g, learning_rate, rule.momentum, w, m, start, stop)
+    elif rule.solver == RMSPROP:
+        rmsprop_range(g, learning_rate, rule.beta_2, rule.epsilon, w, m, start, stop)
+    else:
+        t = step + 1
+        size = learning_rate * math.sqrt(1 - rule.beta_2**t) / (1 - rule.beta_1**t)
+        decay = learning_rate * rule.alpha if decays and rule.solver == ADAMW else 0.0
+        adam_range(g, size, decay, rule.beta_1, rule.beta_2, rule.epsilon, w, m, v, start, stop)
+
+
+@njit
+def sgd_step(gradients, learning_rate, parameters):
+    """Gradient descent."""
+    sgd_range(gradients, learning_rate, parameters, 0, parameters.size)
+
+
+@njit
+def momentum_step(gradients, learning_rate, momentum, parameters, velocity):
+    """Gradient descent with momentum."""
+    momentum_range(gradients, learning_rate, momentum, parameters, velocity, 0, parameters.size)
+
+
+@njit
+def nesterov_step(gradients, learning_rate, momentum, parameters, velocity):
+    """Nesterov's momentum."""
+    nesterov_range(gradients, learning_rate, momentum, parameters, velocity, 0, parameters.size)
+
+
+@njit
+def adam_step(gradients, step_size, beta_1, beta_2, epsilon, parameters, mean, square):
+    """Adam."""
+    adam_range(gradients, step_size, 0.0, beta_1, beta_2, epsilon, parameters, mean, square, 0, parameters.size)
+
+
+@njit
+def adamw_step(gradients, step_size, decay, beta_1, beta_2, epsilon, parameters, mean, square):
+    """Adam with decoupled weight decay."""
+    adam_range(gradients, step_size, decay, beta_1, beta_2, epsilon, parameters, mean, square, 0, parameters.size)
+
+
+@njit
+def rmsprop_step(gradients, learning_rate, beta_2, epsilon, parameters, square):
+    """RMSprop."""
+    rmsprop_range(gradients, learning_rate, beta_2, epsilon, parameters, square, 0, parameters.size)

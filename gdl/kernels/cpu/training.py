@@ -1,0 +1,559 @@
+"""Predict, compare, learn: a step in phases that a team of threads shares, and an epoch in one call.
+
+Arrays are flat here. Work is cut by the data's shape wherever a sum is kept, and every number is the
+same chain of operations whoever computes it.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gdl.kernels._jit import njit
+from gdl.kernels.cpu import _simd
+from gdl.kernels.cpu._arrays import flat, scratch, writable
+from gdl.kernels.cpu._simd import sum_of_squares
+from gdl.kernels.cpu._team import (
+    N_THREADS,
+    SHARED_WORK,
+    announce,
+    claim,
+    close_phase,
+    end_call,
+    finish,
+    n_threads,
+    open_phase,
+    run,
+)
+from gdl.kernels.cpu._tile import PACKED_ROWS, n_blocks, n_panels, pack_panels, panel_columns
+from gdl.kernels.cpu.activations import SOFTMAX, softmax_rows
+from gdl.kernels.cpu.dense import (
+    activate_block,
+    forward_task,
+    input_gradient_task,
+    n_strips,
+    packed_room,
+    panel_items,
+    panel_room,
+    slope_block,
+    sum_rows,
+    weight_gradient_strip,
+)
+from gdl.kernels.cpu.losses import loss_row
+from gdl.kernels.cpu.optimizers import ADAMW, update_range
+from gdl.kernels.cpu.random import mask_range, stream_start
+from gdl.kernels.layout import (
+    ACTIVATION,
+    ACTIVATIONS,
+    B_START,
+    DELTAS,
+    INPUTS,
+    KEEPS_INPUT,
+    MASKS,
+    N_IN,
+    N_OUT,
+    OUTPUTS,
+    UNIT_START,
+    W_START,
+)
+
+RELU = ACTIVATIONS["relu"]
+GELU, SILU = KEEPS_INPUT
+# Samples that ``predict`` takes through all layers at a time: their activations stay in cache.
+PREDICT_ROWS = 256
+
+
+class Net(NamedTuple):
+    """What a step computes with; flat arrays, of the data's dtype unless said."""
+
+    layers: Any  # (n_layers, 6) int64
+    capacity: int  # rows that the workspace has room for
+    parameters: Any
+    gradients: Any
+    mean: Any  # the optimizer's first moment, if it has one
+    square: Any  # its second
+    outputs: Any
+    deltas: Any
+    inputs: Any
+    masks: Any
+    panel: Any  # room for one packed panel a thread
+    panels: Any  # room for the packed deltas of one layer
+    offsets: Any  # ((n_layers + 1) * capacity,) int64: where each row of X and of each layer's output starts
+    losses: Any  # (capacity,) float64
+    column_sums: Any  # (widest layer,) float64
+    partial: Any  # float64, by strip: sums of squares
+
+
+@njit
+def forward_layer(me, call, phase, net, rule, step, layer, A, m):
+    """Outputs of one layer for m rows of A, with activation and dropout; softmax is left to do."""
+    n_in, n_out, activation = net.layers[layer, N_IN], net.layers[layer, N_OUT], net.layers[layer, ACTIVATION]
+    c = net.layers[layer, UNIT_START] * net.capacity
+    keeps = activation in (GELU, SILU)
+    target = net.inputs if keeps else net.outputs
+    drops = rule.dropout > 0 and layer < net.layers.shape[0] - 1
+    start = stream_start(rule.seed, step * net.layers.shape[0] + layer)
+    panels = n_panels(net.parameters, n_out)
+    tasks = panels * n_blocks(m, panels, call[N_THREADS])
+    shared = open_phase(me, call, phase, tasks, 2 * m * n_in * n_out)
+    task = claim(me, call, phase, tasks, shared)
+    while task >= 0:
+        m0, m1, j, w = forward_task(
+            task, call[N_THREADS], A, net.offsets, layer * net.capacity, m,
+            net.parameters, net.layers[layer, W_START], net.parameters, net.layers[layer, B_START],
+            n_in, n_out, activation, target, c, net.panel, me * panel_items(net.panel),
+        )  # fmt: skip
+        activate_block(activation, target, c, net.outputs, c, m0, m1, j, w, n_out)
+        if drops:
+            for i in range(m0, m1):
+                at = i * n_out + j
+                mask_range(start, at, rule.dropout, net.masks, c + at, w)
+                for k in range(c + at, c + at + w):
+                    net.outputs[k] *= net.masks[k]
+        finish(call, shared)
+        task = claim(me, call, phase, tasks, shared)
+    close_phase(me, call, tasks, shared)
+
+
+@njit
+def compare_rows(net, rule, Y, n_targets, sample_weight, order, first, total_weight, m0, m1):
+    """Losses and output deltas of rows m0 to m1 of the batch: deltas of its mean loss."""
+    last = net.layers.shape[0] - 1
+    n_out = net.layers[last, N_OUT]
+    c = net.layers[last, UNIT_START] * net.capacity
+    if net.layers[last, ACTIVATION] == SOFTMAX:
+        softmax_rows(net.outputs, c + m0 * n_out, net.outputs, c + m0 * n_out, m1 - m0, n_out)
+    for i in range(m0, m1):
+        at = c + i * n_out
+        y = order[first + i] * n_targets
+        net.losses[i] = loss_row(rule.loss, rule.loss_parameter, net.outputs, at, Y, y, n_out, net.deltas, at)
+    for i in range(m0, m1):
+        weight = np.float64(sample_weight[order[first + i]]) if sample_weight.size > 0 else 1.0
+        net.losses[i] *= weight
+        share = net.deltas.dtype.type(weight / total_weight)
+        for k in range(c + i * n_out, c + (i + 1) * n_out):
+            net.deltas[k] *= share
+
+
+@njit
+def compare(me, call, phase, net, rule, Y, n_targets, sample_weight, order, first, total_weight, m):
+    """``compare_rows`` of the whole batch, shared."""
+    n_out = net.layers[net.layers.shape[0] - 1, N_OUT]
+    blocks = min(m, 4 * call[N_THREADS]) if call[N_THREADS] > 1 else 1
+    shared = open_phase(me, call, phase, blocks, 50 * m * n_out)
+    task = claim(me, call, phase, blocks, shared)
+    while task >= 0:
+        m0, m1 = task * m // blocks, (task + 1) * m // blocks
+        compare_rows(net, rule, Y, n_targets, sample_weight, order, first, total_weight, m0, m1)
+        finish(call, shared)
+        task = claim(me, call, phase, blocks, shared)
+    close_phase(me, call, blocks, shared)
+
+
+@njit
+def backward_layer(me, call, phase, net, rule, layer, m):
+    """Deltas of the layer below, and this layer's deltas packed for the product that follows."""
+    n_in, n_out = net.layers[layer, N_IN], net.layers[layer, N_OUT]
+    z = net.layers[layer, UNIT_START] * net.capacity
+    threads = call[N_THREADS]
+    panels = n_panels(net.parameters, n_in)
+    packs = n_panels(net.parameters, n_out)
+    packs = packs if packs > 1 else 0
+    products = panels * n_blocks(m, panels, threads) if layer > 0 else 0
+    work = 2 * m * n_in * n_out if layer > 0 else 2 * m * n_out
+    kept = net.outputs.dtype.type(1 - rule.dropout)  # outputs are divided by this
+    shared = open_phase(me, call, phase, products + packs, work)
+    task = claim(me, call, phase, products + packs, shared)
+    while task >= 0:
+        if task < products:
+            below = net.layers[layer - 1, ACTIVATION]
+            c = net.layers[layer - 1, UNIT_START] * net.capacity
+            m0, m1, j, w = input_gradient_task(
+                task, threads, net.deltas, net.offsets, (layer + 1) * net.capacity, m,
+                net.parameters, net.layers[layer, W_START], n_in, n_out, below == RELU, net.outputs, c,
+                net.deltas, c, net.panel, me * panel_items(net.panel),
+            )  # fmt: skip
+            slope_block(below, net.inputs, c, net.outputs, c, kept, net.deltas, c, m0, m1, j, w, n_in)
+            if rule.dropout > 0:
+                for i in range(m0, m1):
+                    for k in range(c + i * n_in + j, c + i * n_in + j + w):
+                        net.deltas[k] *= net.masks[k]
+        else:
+            pack_panels(net.deltas, z, m, n_out, task - products, net.panels)
+        finish(call, shared)
+        task = claim(me, call, phase, products + packs, shared)
+    close_phase(me, call, products + packs, shared)
+
+
+@njit
+def learn_strip(net, rule, learning_rate, step, layer, strip, A, m, total_weight, updates):
+    """Gradient of one strip of W, then its update; or, for the strip after the last, of b.
+
+    Leaves in ``partial`` the strip's sum of squares: of W before the update, or of the gradient if the
+    update must wait for its norm. Returns False if the gradient is not finite; then nothing is updated.
+    """
+    n_in, n_out, b = net.layers[layer, N_IN], net.layers[layer, N_OUT], net.layers[layer, B_START]
+    z = net.layers[layer, UNIT_START] * net.capacity
+    strips = n_strips(n_in, n_out)
+    if strip < strips:
+        start, stop = weight_gradient_strip(
+            strip, A, net.offsets, layer * net.capacity, m, net.deltas, z, net.panels, n_in, n_out, net.gradients, net.layers[layer, W_START]
+        )
+        if rule.alpha > 0 and rule.solver != ADAMW:
+            net.partial[strip] = sum_of_squares(net.parameters, start, stop)
+            pull = net.parameters.dtype.type(rule.alpha / total_weight)
+            for k in range(start, stop):
+                net.gradients[k] += pull * net.parameters[k]
+    else:
+        sum_rows(net.deltas, z, m, n_out, net.column_sums, net.gradients, b)
+        start, stop = b, b + n_out
+    if not _simd.all_finite(net.gradients, start, stop):
+        return False
+    if updates:
+        update_range(
+            rule, learning_rate, step, strip < strips, net.gradients, net.parameters, net.mean, net.square, start, stop
+        )
+    return True
+
+
+@njit
+def learn_layer(me, call, phase, net, rule, learning_rate, step, layer, A, m, total_weight, updates, bad):
+    """Gradients of a layer and its update; returns the sum of squares of W before it, if there is a penalty."""
+    n_in, n_out = net.layers[layer, N_IN], net.layers[layer, N_OUT]
+    strips = n_strips(n_in, n_out)
+    tasks = strips + 1 if net.layers[layer, B_START] >= 0 else strips
+    shared = open_phase(me, call, phase, tasks, 2 * m * n_in * n_out)
+    # The bias is the longest task where there are few rows: last to be claimed, but never claimed late.
+    task = claim(me, call, phase, tasks, shared)
+    while task >= 0:
+        if not learn_strip(net, rule, learning_rate, step, layer, task, A, m, total_weight, updates):
+            bad[0] = 1
+        finish(call, shared)
+        task = claim(me, call, phase, tasks, shared)
+    close_phase(me, call, tasks, shared)
+    squares = 0.0
+    if me == 0 and rule.alpha > 0 and rule.solver != ADAMW:
+        for strip in range(strips):
+            squares += net.partial[strip]
+    return squares
+
+
+@njit
+def update_layer(net, rule, learning_rate, step, layer):
+    """The optimizer's step for a whole layer."""
+    n_in, n_out = net.layers[layer, N_IN], net.layers[layer, N_OUT]
+    w, b = net.layers[layer, W_START], net.layers[layer, B_START]
+    g, p, mean, square = net.gradients, net.parameters, net.mean, net.square
+    update_range(rule, learning_rate, step, True, g, p, mean, square, w, w + n_in * n_out)
+    if b >= 0:
+        update_range(rule, learning_rate, step, False, g, p, mean, square, b, b + n_out)
+
+
+@njit
+def clip_gradients(net, rule):
+    """Scale the gradients down to the norm that the rule allows."""
+    norm = math.sqrt(sum_of_squares(net.gradients, 0, net.gradients.size))
+    if norm > rule.max_grad_norm:
+        factor = net.gradients.dtype.type(rule.max_grad_norm / norm)
+        for k in range(net.gradients.size):
+            net.gradients[k] *= factor
+
+
+@njit
+def batch_weight(sample_weight, order, first, m):
+    """Total weight of a batch, row after row."""
+    if sample_weight.size == 0:
+        return np.float64(m)
+    total = 0.0
+    for i in range(first, first + m):
+        total += np.float64(sample_weight[order[i]])
+    return total
+
+
+@njit
+def predict_and_compare(me, call, phase, net, rule, step, X, Y, n_targets, sample_weight, order, first, m, total):
+    """The first two parts of a step: outputs, losses and the deltas of every layer; returns the next phase."""
+    last = net.layers.shape[0] - 1
+    if me == 0:
+        for i in range(m):
+            net.offsets[i] = order[first + i] * net.layers[0, N_IN]
+    for layer in range(last + 1):
+        forward_layer(me, call, phase, net, rule, step, layer, X if layer == 0 else net.outputs, m)
+        phase += 1
+    compare(me, call, phase, net, rule, Y, n_targets, sample_weight, order, first, total, m)
+    return phase + 1
+
+
+@njit
+def one_step(
+    me, call, phase, net, rule, learning_rate, step, X, Y, n_targets, sample_weight, order, first, m, loss, at, bad
+):
+    """One whole step, ``loss[at]`` its loss; returns the next phase, and whether to go on."""
+    total = batch_weight(sample_weight, order, first, m)
+    last = net.layers.shape[0] - 1
+    phase = predict_and_compare(
+        me, call, phase, net, rule, step, X, Y, n_targets, sample_weight, order, first, m, max(total, 1e-300)
+    )
+    data_loss = 0.0
+    if me == 0:
+        for i in range(m):
+            data_loss += net.losses[i]
+        if total == 0:
+            loss[at] = 0.0
+        elif not math.isfinite(data_loss):
+            loss[at] = data_loss
+            return phase, False
+    if total == 0:
+        return phase, True
+    updates = not math.isfinite(rule.max_grad_norm)
+    squares = 0.0
+    for layer in range(last, -1, -1):
+        backward_layer(me, call, phase, net, rule, layer, m)
+        A = X if layer == 0 else net.outputs
+        squares += learn_layer(
+            me, call, phase + 1, net, rule, learning_rate, step, layer, A, m, total, updates, bad
+        )
+        phase += 2
+    if me == 0:
+        loss[at] = (data_loss + 0.5 * rule.alpha * squares) / total
+        if bad[0]:
+            loss[at] = np.inf
+        elif not updates:
+            clip_gradients(net, rule)
+            for layer in range(last + 1):
+                update_layer(net, rule, learning_rate, step, layer)
+    return phase, not bad[0]
+
+
+@njit
+def _train_epoch(
+    me, call, team, number, X, Y, n_targets, sample_weight, order, batch_size, rule, learning_rates, step, net,
+    step_losses, bad,
+):  # fmt: skip
+    announce(me, team, number)
+    phase = 1
+    going = True
+    for s in range(step_losses.size):
+        if going:
+            first = s * batch_size
+            m = min(batch_size, order.size - first)
+            phase, going = one_step(
+                me, call, phase, net, rule, learning_rates[s], step + s, X, Y, n_targets, sample_weight, order,
+                first, m, step_losses, s, bad,
+            )  # fmt: skip
+        elif me == 0:
+            step_losses[s] = np.nan
+    end_call(me, call, team)
+
+
+@njit
+def _loss_and_gradient(
+    me, call, team, number, X, Y, n_targets, sample_weight, rows, rule, alpha, net, totals, loss, bad
+):
+    """Sums over batches of what the workspace holds; the gradient's in ``totals``, float64."""
+    announce(me, team, number)
+    phase = 1
+    n = rows.size
+    total = batch_weight(sample_weight, rows, 0, n)
+    data_loss = 0.0
+    for first in range(0, n, net.capacity):
+        m = min(net.capacity, n - first)
+        phase = predict_and_compare(
+            me, call, phase, net, rule, 0, X, Y, n_targets, sample_weight, rows, first, m, total
+        )
+        for layer in range(net.layers.shape[0] - 1, -1, -1):
+            backward_layer(me, call, phase, net, rule, layer, m)
+            A = X if layer == 0 else net.outputs
+            learn_layer(me, call, phase + 1, net, rule, 0.0, 0, layer, A, m, total, False, bad)
+            phase += 2
+        if me == 0:
+            for i in range(m):
+                data_loss += net.losses[i]
+            for k in range(totals.size):
+                totals[k] = np.float64(net.gradients[k]) + (totals[k] if first > 0 else 0.0)
+    end_call(me, call, team)
+    if me == 0:
+        finish_gradient(net, alpha, data_loss, total, totals, loss)
+
+
+@njit
+def finish_gradient(net, alpha, data_loss, total, totals, loss):
+    """Add the penalty to the gradient of the data."""
+    squares = 0.0
+    for layer in range(net.layers.shape[0]):
+        w = net.layers[layer, W_START]
+        stop = w + net.layers[layer, N_IN] * net.layers[layer, N_OUT]
+        squares += sum_of_squares(net.parameters, w, stop)
+        for k in range(w, stop):
+            totals[k] += alpha / total * np.float64(net.parameters[k])
+    for k in range(totals.size):
+        net.gradients[k] = totals[k]
+    loss[0] = data_loss / total
+    loss[1] = 0.5 * alpha * squares / total
+
+
+def _net(layers, state):
+    """The flat arrays of a step, scratch memory included."""
+    rows = [row for row in state.workspace]
+    widths = layers[:, N_OUT]
+    capacity = state.workspace.shape[1] // int(widths.sum())
+    widest = int(widths.max())
+    moments = [row for row in state.moments] + [state.gradients] * 2
+    strips = max(n_strips(int(n_in), int(n_out)) for n_in, n_out in layers[:, :2])
+    offsets = scratch("offsets", (len(layers) + 1) * capacity, np.int64)
+    # Row i of what layer l puts out, which is the input of layer l + 1; the first rows are the batch's.
+    starts = layers[:, UNIT_START, None] * capacity + layers[:, N_OUT, None] * np.arange(capacity)
+    offsets[capacity : (len(layers) + 1) * capacity] = starts.reshape(-1)
+    dtype = state.parameters.dtype
+    return Net(
+        layers, capacity, state.parameters, state.gradients, moments[0], moments[1],
+        rows[OUTPUTS], rows[DELTAS], rows[INPUTS if len(rows) > INPUTS else 0], rows[MASKS if len(rows) > MASKS else 0],
+        panel_room(state.parameters), packed_room(capacity, widest, dtype), offsets,
+        scratch("losses", capacity, np.float64), scratch("column_sums", widest, np.float64),
+        scratch("partial", strips, np.float64),
+    )  # fmt: skip
+
+
+def _work(layers, n_rows):
+    return 6.0 * n_rows * float((layers[:, N_IN] * layers[:, N_OUT]).sum())
+
+
+def train_epoch(X, Y, sample_weight, order, batch_size, layers, rule, learning_rates, step, state, step_losses):
+    """``train_step`` for each batch of a given order, in one compiled call."""
+    arguments = (
+        flat(X), flat(Y), Y.shape[1], writable(sample_weight), writable(order), batch_size, rule,
+        writable(learning_rates), step, _net(layers, state), step_losses, np.zeros(1, np.int64),
+    )  # fmt: skip
+    run(_train_epoch, _work(layers, len(order)), *arguments)
+
+
+def train_step(X, Y, sample_weight, rows, layers, rule, learning_rate, step, state, loss):
+    """Predict a batch, compare it with the truth and learn from it: an epoch of one step."""
+    rates = np.array([learning_rate])
+    train_epoch(X, Y, sample_weight, rows, len(rows), layers, rule, rates, step, state, loss)
+
+
+def loss_and_gradient(X, Y, sample_weight, layers, rule, state, loss):
+    """Loss and gradient of all samples at the current parameters, batch after batch."""
+    plain = rule._replace(alpha=0.0, dropout=0.0)  # the penalty is added once, at the end
+    arguments = (
+        flat(X), flat(Y), Y.shape[1], writable(sample_weight), np.arange(len(X)), plain, rule.alpha,
+        _net(layers, state), np.empty(len(state.parameters)), loss, np.zeros(1, np.int64),
+    )  # fmt: skip
+    run(_loss_and_gradient, _work(layers, len(X)), *arguments)
+
+
+@njit
+def all_finite(X, finite):
+    """Whether X holds neither NaN nor infinity, a vector at a time."""
+    finite[0] = 1.0 if _simd.all_finite(X.ravel(), 0, X.size) else 0.0
+
+
+@njit
+def rows_through(X, x, m, layers, parameters, buffer, starts, out, out_start, offsets, panel, at):
+    """Take m rows of X through all layers; ``starts`` says where in ``buffer`` each layer's outputs go.
+
+    The last layer's go to ``out`` from ``out_start`` on.
+    """
+    last = layers.shape[0] - 1
+    A, a = X, x
+    for layer in range(last + 1):
+        n_in, n_out, activation = layers[layer, N_IN], layers[layer, N_OUT], layers[layer, ACTIVATION]
+        for i in range(m):
+            offsets[i] = a + i * n_in
+        C, c = (out, out_start) if layer == last else (buffer, starts[layer])
+        for task in range(n_panels(parameters, n_out)):
+            m0, m1, j, w = forward_task(
+                task, 1, A, offsets, 0, m, parameters, layers[layer, W_START], parameters, layers[layer, B_START],
+                n_in, n_out, activation, C, c, panel, at,
+            )  # fmt: skip
+            activate_block(activation, C, c, C, c, m0, m1, j, w, n_out)
+        if activation == SOFTMAX:
+            softmax_rows(C, c, C, c, m, n_out)
+        A, a = C, c
+
+
+@njit
+def two_buffers(layers, m):
+    """Where each layer's outputs go if two buffers of the widest layer take turns, and their size."""
+    widest = layers[:, N_OUT].max()
+    starts = np.empty(layers.shape[0], np.int64)
+    for layer in range(layers.shape[0]):
+        starts[layer] = layer % 2 * m * widest
+    return starts, 2 * m * widest
+
+
+@njit
+def _predict_alone(X, layers, parameters, out):
+    m = X.shape[0]
+    starts, size = two_buffers(layers, m)
+    buffer = np.empty(size, X.dtype)
+    # Few rows are multiplied without packing; a panel has as many rows as the widest input.
+    room = min(panel_items(parameters), layers[:, N_IN].max() * panel_columns(parameters))
+    panel = np.empty(room if m >= PACKED_ROWS else 0, X.dtype)
+    offsets = np.empty(m, np.int64)
+    rows_through(X.ravel(), 0, m, layers, parameters, buffer, starts, out.ravel(), 0, offsets, panel, 0)
+
+
+@njit
+def _predict(me, call, team, number, X, n, layers, parameters, out, buffers, offsets, panel):
+    announce(me, team, number)
+    starts, size = two_buffers(layers, PREDICT_ROWS)
+    starts += me * size
+    n_in, n_out = layers[0, N_IN], layers[layers.shape[0] - 1, N_OUT]
+    tasks = (n + PREDICT_ROWS - 1) // PREDICT_ROWS
+    shared = open_phase(me, call, 1, tasks, SHARED_WORK)
+    task = claim(me, call, 1, tasks, shared)
+    while task >= 0:
+        first = task * PREDICT_ROWS
+        rows_through(
+            X, first * n_in, min(PREDICT_ROWS, n - first), layers, parameters, buffers, starts, out, first * n_out,
+            offsets[me], panel, me * panel_items(panel),
+        )  # fmt: skip
+        finish(call, shared)
+        task = claim(me, call, 1, tasks, shared)
+    close_phase(me, call, tasks, shared)
+    end_call(me, call, team)
+
+
+@njit
+def _forward(me, call, team, number, X, n, layers, parameters, activations, offsets, panel):
+    announce(me, team, number)
+    last = layers.shape[0] - 1
+    tasks = (n + PREDICT_ROWS - 1) // PREDICT_ROWS
+    shared = open_phase(me, call, 1, tasks, SHARED_WORK)
+    task = claim(me, call, 1, tasks, shared)
+    while task >= 0:
+        first = task * PREDICT_ROWS
+        starts = layers[:, UNIT_START] * n + first * layers[:, N_OUT]
+        rows_through(
+            X, first * layers[0, N_IN], min(PREDICT_ROWS, n - first), layers, parameters, activations, starts,
+            activations, starts[last], offsets[me], panel, me * panel_items(panel),
+        )  # fmt: skip
+        finish(call, shared)
+        task = claim(me, call, 1, tasks, shared)
+    close_phase(me, call, tasks, shared)
+    end_call(me, call, team)
+
+
+def predict(X, layers, parameters, out):
+    """Output of the last layer; a task is a block of rows through all layers."""
+    if len(X) <= PREDICT_ROWS:
+        _predict_alone(writable(X), layers, parameters, out)
+        return
+    threads = n_threads()
+    size = 2 * PREDICT_ROWS * int(layers[:, N_OUT].max())
+    arguments = (
+        flat(X), len(X), layers, parameters, flat(out), scratch("buffers", threads * size, X.dtype),
+        np.empty((threads, PREDICT_ROWS), np.int64), panel_room(parameters),
+    )  # fmt: skip
+    run(_predict, _work(layers, len(X)) / 3, *arguments)
+
+
+def forward(X, layers, parameters, activations):
+    """Outputs of every layer; a task is a block of rows through all layers."""
+    arguments = (
+        flat(X), len(X), layers, parameters, activations, np.empty((n_threads(), PREDICT_ROWS), np.int64),
+        panel_room(parameters),
+    )  # fmt: skip
+    run(_forward, _work(layers, len(X)) / 3, *arguments)

@@ -105,8 +105,6 @@ def build(name, variant, dtype):
     loss = variant.get("loss", name)
     sizes = SIZES | {"n_targets": 1 if loss == "log_loss" else SIZES["n_out"]}
     options = {key: value for key, value in variant.items() if key not in ("hidden", "activation")}
-    if name == "loss_and_gradient":
-        options.pop("dropout", None)
     network = [variant.get("hidden", "tanh"), OUTPUT_ACTIVATIONS.get(loss, "identity")]
     layers = layout.layer_table([sizes["n_in"], N_HIDDEN, sizes["n_out"]], network)
     first_output = len(documented(name)) - N_OUTPUTS.get(name, 1)

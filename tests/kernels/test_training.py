@@ -13,7 +13,7 @@ import naive
 import numba
 import numpy as np
 import pytest
-from problems import LOSS_PARAMETERS, OUTPUT_ACTIVATIONS, make_problem, make_state
+from problems import LOSS_PARAMETERS, make_problem, make_state
 
 from gdl.kernels.layout import (
     ACTIVATIONS,
@@ -134,6 +134,17 @@ class TestGradient:
         np.testing.assert_allclose([data_loss, losses[1]], [expected, penalty(problem)], 1e-12)
         np.testing.assert_allclose(gradient, numerical_gradient(problem, compute), 1e-6, 1e-9)
 
+    def test_loss_and_gradient_leaves_nobody_out(self, kernels, rng):
+        """A rule's dropout is for training."""
+        problem = make_problem(rng, "log_loss", dropout=0.5)
+        without = replace(problem, rule=problem.rule._replace(dropout=0.0))
+        results = []
+        for one in (problem, without):
+            losses = np.empty(2)
+            kernels.loss_and_gradient(one.X, one.Y, one.sample_weight, one.layers, one.rule, one.state, losses)
+            results.append([*losses, *one.state.gradients])
+        assert results[0] == results[1]
+
     def test_loss_and_gradient_of_float32(self, kernels, rng):
         """Equal to the step's, to rounding, for all samples in one batch."""
         problem = make_problem(rng, "log_loss", "relu", (7, 9, 4), 33, dtype="float32", alpha=0.3)
@@ -160,8 +171,8 @@ class TestStep:
         weights, gradients = (weight_views(v, problem.layers) for v in problem.state[:2])
         biases = bias_views(problem.state.gradients, problem.layers)
         for A, dZ, W, dW, db in zip(inputs, problem.deltas(6), weights, gradients, biases, strict=False):
-            np.testing.assert_allclose(dW, (A.T @ dZ + 0.3 * W) / total_weight(problem), **tolerance)
-            np.testing.assert_allclose(db, dZ.sum(axis=0) / total_weight(problem), **tolerance)
+            np.testing.assert_allclose(dW, A.T @ dZ + 0.3 / total_weight(problem) * W, **tolerance)
+            np.testing.assert_allclose(db, dZ.sum(axis=0), **tolerance)
 
     def test_dropout_masks_against_naive(self, kernels, dtype, tolerance, rng):
         """The stream of a mask is the step times the number of layers, plus the layer."""
@@ -286,6 +297,17 @@ class TestStep:
         with np.errstate(all="ignore"):
             assert not math.isfinite(problem.step(kernels, learning_rate=0.1))
         np.testing.assert_array_equal(problem.state.parameters, before)
+
+    @pytest.mark.parametrize("solver", SOLVERS)
+    def test_an_infinite_loss_whose_gradient_is_finite(self, kernels, solver, rng):
+        """1e200 off: its square is infinite, and no step is taken."""
+        problem = make_problem(rng, solver=solver)
+        problem.Y[2] = 1e200
+        before = copy.deepcopy(problem)
+        with np.errstate(all="ignore"):
+            assert not math.isfinite(problem.step(kernels, learning_rate=1e-200))
+        np.testing.assert_array_equal(problem.state.parameters, before.state.parameters)
+        np.testing.assert_array_equal(problem.state.moments, before.state.moments)
 
 
 def training(rng, solver="adam", dtype="float64", **options):

@@ -21,7 +21,7 @@ SETTINGS: dict[str, Any] = {
     "learning_rate_init": 0.002,
     "early_stopping": True,  # a tenth of the digits is held out, and the epoch that reads it best is kept
     "tol": 0.0,
-    "random_state": 42,
+    "random_state": 0,
 }
 
 
@@ -34,14 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(title="commands", dest="command", metavar="command")
     digits = commands.add_parser("digits", help="learn to read handwritten digits, beside scikit-learn")
-    digits.add_argument("--epochs", type=_positive, metavar="N", help="times to see all digits (default: 50)")
+    digits.add_argument("--epochs", type=_positive, metavar="N", help="times to see all digits (default: 30)")
     commands.add_parser("info", help="say what gdl runs on")
     options = parser.parse_args(arguments)
     try:
         if options.command == "info":
             report_environment()
         else:
-            read_digits(getattr(options, "epochs", None) or 50)
+            read_digits(getattr(options, "epochs", None) or 30)
     except KeyboardInterrupt:
         return 130
     return 0
@@ -77,13 +77,14 @@ def read_digits(epochs: int) -> None:
         ("scikit-learn", TheirClassifier(**settings)),
     ):
         seconds = fit(model, X_train, y_train)
-        rows.append((name, model.score(X_test, y_test), seconds, model.n_iter_ * len(X_train) / seconds))
+        rate = model.n_iter_ * len(X_train) / seconds
+        rows.append((name, model.score(X_test, y_test), model.loss_curve_[-1], seconds, rate))
         if name == "gdl":
             predicted = model.predict(X_test)
 
-    print(f"\n{'':<14}{'accuracy':>10}{'seconds':>10}{'samples/s':>12}")
-    for name, accuracy, seconds, rate in rows:
-        print(f"{name:<14}{accuracy:>10.4f}{seconds:>10.2f}{rate:>12,.0f}")
+    print(f"\n{'':<14}{'accuracy':>10}{'last loss':>12}{'seconds':>10}{'samples/s':>12}")
+    for name, accuracy, loss, seconds, rate in rows:
+        print(f"{name:<14}{accuracy:>10.4f}{loss:>12.6f}{seconds:>10.2f}{rate:>12,.0f}")
     print(f"\nWhat gdl read (columns) where the digit was (rows):\n\n{confusion_table(y_test, predicted)}")
 
 

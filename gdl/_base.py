@@ -11,19 +11,30 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
+from sklearn import get_config
+from sklearn.base import _fit_context
 from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
-from sklearn.utils.validation import check_is_fitted
 
 from gdl import _validation, kernels
+from gdl._fitted import FittedNetwork
+from gdl._lbfgs import LBFGS
 from gdl._progress import Report
 from gdl._validation import Target
 from gdl.initializers import INITIALIZERS, draw_parameters
 from gdl.kernels import layout
-from gdl.training import SCHEDULES, Judge, Outcome, Plan, Samples, Trainer, Training, predict, restore_best, rows_in_a_run
+from gdl.training import (
+    SCHEDULES,
+    Judge,
+    Outcome,
+    Plan,
+    Samples,
+    Trainer,
+    Training,
+    restore_best,
+)
 
 STOCHASTIC_SOLVERS = ("sgd", "adam", "adamw", "rmsprop")
 
@@ -40,14 +51,7 @@ class Task(NamedTuple):
     known: dict[str, Any]  #: what there is to know of X's features
 
 
-class Views(list[NDArray[Any]]):
-    """Views of a vector; putting an array into the list writes its numbers into the vector."""
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        self[index][...] = value
-
-
-class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class BaseMLP(CallbackSupportMixin, FittedNetwork):
     """A network of dense layers: parameters, checks and fitted attributes; ``training`` does the work."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -110,32 +114,30 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
     fit_intercept: bool
     device: str
 
-    _parameters: NDArray[Any]
-    _layers: NDArray[np.int64]
     _training: Training
     _target: Target
-    _device: str
-    #: What the short way of predicting needs at hand; empty until the first prediction.
-    _at_hand: Any = ()
 
     def _store(self, arguments: dict[str, Any]) -> None:
         """Keep the arguments of ``__init__`` as they are, which is all that ``clone`` allows."""
-        for name, value in arguments.items():
-            if name not in ("self", "__class__"):
-                setattr(self, name, value)
+        for name in self._get_param_names():
+            setattr(self, name, arguments[name])
 
-    # What the two estimators tell apart.
+    # What the two estimators do each in their way.
 
-    def _find_target(self, y: NDArray[Any], fitted: bool, classes: Any) -> Target:
+    def _find_target(self, y: NDArray[Any], fitted: bool, incremental: bool, classes: Any) -> Target:
+        """Return what the network is to put out for y."""
         raise NotImplementedError
 
     def _encode(self, y: NDArray[Any], target: Target, dtype: np.dtype[Any], name: str = "y") -> NDArray[Any]:
+        """Return y as kernels take it."""
         raise NotImplementedError
 
-    def _weigh(self, sample_weight: NDArray[Any], Y: NDArray[Any], target: Target, incremental: bool) -> NDArray[Any]:
-        return sample_weight
+    def _weigh(self, weights: NDArray[Any], Y: NDArray[Any], target: Target, incremental: bool) -> NDArray[Any]:
+        """Return the samples' weights for their classes."""
+        return weights
 
     def _loss_parameter(self) -> float:
+        """Return the number that the loss takes, if it takes one."""
         return 0.0
 
     # Checks: everything that can be wrong is found before anything is changed.
@@ -156,7 +158,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         known = self._known() if fitted else None
         dtype = self._parameters.dtype if fitted else (np.float64, np.float32)
         X, y, known = _validation.check_samples(self, X, y, dtype, known)
-        target = self._find_target(y, fitted, classes)
+        target = self._find_target(y, fitted, incremental, classes)
         Y = self._encode(y, target, X.dtype)
         weights = self._weigh(_validation.check_weights(sample_weight, X), Y, target, incremental)
         _validation.check_total_weight(weights, "the samples")
@@ -214,27 +216,58 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None) -> Self:
-        """Train."""
+        """Train for ``max_iter`` epochs, or until the loss or the validation score improves no more.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
+            Not negative, and not all zero.
+        validation_data : tuple (X, y) or (X, y, sample_weight), default=None
+            Samples to judge each epoch by; with ``early_stopping`` they are used instead of a part of X.
+
+        Returns
+        -------
+        object
+            The estimator itself.
+        """
         fitted = self.warm_start and self.__sklearn_is_fitted__()
         task = self._check(X, y, sample_weight, validation_data, fitted=fitted)
-        return self._fit(task, fitted, False, Report())
+        context = self._init_callback_context(max_subtasks=self.max_iter)
+        data = {"X": X, "y": y, "metadata": None if sample_weight is None else {"sample_weight": sample_weight}}
+        context.call_on_fit_task_begin(estimator=self, **data)
+        outcome = self._train(task, fitted, Report(self, self.max_iter, context, **data))
+        context.call_on_fit_task_end(estimator=self, reconstruction_attributes={}, **data)
+        self._warn(outcome)
+        return self
 
-    def _fit(self, task: Task, fitted: bool, incremental: bool, report: Report) -> Self:
-        """Train on checked arguments, remember the result, and then say what there is to say of it."""
+    def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> Self:
+        if not get_config()["skip_parameter_validation"]:
+            self._validate_params()
+        if self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True; set it to False, or call fit.")
+        fitted = self.__sklearn_is_fitted__()
+        task = self._check(X, y, sample_weight, fitted=fitted, incremental=True, classes=classes)
+        self._warn(self._train(task, fitted, Report(self, 1), incremental=True), incremental=True)
+        return self
+
+    def _train(self, task: Task, fitted: bool, report: Report, incremental: bool = False) -> Outcome:
+        """Train on checked arguments and remember the result."""
         kernel_set = kernels.load(self.device)
         parameters, training = self._begin(task, fitted)
-        judge = self._judge(kernel_set, task, training)
         plan = self._plan(task, len(training.order))
-        driver = Trainer
+        driver = LBFGS if plan.solver == "lbfgs" else Trainer
+        judge = self._judge(kernel_set, task, training)
         trainer = driver(kernel_set, task.layers, parameters, task.samples, judge, plan, training)
         if not incremental:
             training.clock = 0  # each fit runs its whole schedule; partial_fit goes on with it
-        report.attributes = lambda n_epochs: self._snapshot(task, parameters, training, n_epochs)
+        report.watch(training, lambda n_epochs: self._snapshot(task, parameters, training, n_epochs))
         outcome = trainer.run(1 if incremental else self.max_iter, report)
-        vars(self).pop("feature_names_in_", None)
-        vars(self).update(self._attributes(task, parameters, training, outcome))
-        self._warn(outcome, incremental)
-        return self
+        report.close()
+        self.__dict__.pop("feature_names_in_", None)
+        self.__dict__.update(self._attributes(task, parameters, training, outcome))
+        return outcome
 
     def _begin(self, task: Task, fitted: bool) -> tuple[NDArray[Any], Training]:
         """Return the parameters to start from and the state to go on from; draws in scikit-learn's order."""
@@ -279,14 +312,15 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
         from sklearn.model_selection import train_test_split  # takes a while to import
 
         # scikit-learn stratifies where its target has one column of classes: two classes, but not more.
-        stratify = task.samples.Y[:, 0] if task.target.classes is not None and task.target.n_outputs == 1 else None
+        stratify = task.samples.Y[:, 0] if len(task.target.classes) == 2 and not task.target.multilabel else None
         before = random_state.get_state()
         try:
             learn, judge = train_test_split(
                 rows, test_size=self.validation_fraction, random_state=random_state, stratify=stratify
             )
-            for part, name in ((learn, "the samples to learn from"), (judge, "the validation set")):
-                _validation.check_total_weight(task.samples.sample_weight[part] if len(task.samples.sample_weight) else task.samples.sample_weight, name)
+            if len(weights := task.samples.sample_weight):
+                _validation.check_total_weight(weights[learn], "the samples to learn from")
+                _validation.check_total_weight(weights[judge], "the validation set")
         except ValueError:
             random_state.set_state(before)
             raise
@@ -327,7 +361,7 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             warnings.warn(
                 f"Got `batch_size`={batch_size} larger than the {n_samples} samples to learn from; "
                 "it is clipped to that.",
-                stacklevel=4,
+                stacklevel=5,
             )
         schedule = self.learning_rate
         if self.solver != "sgd" and schedule in ("invscaling", "adaptive"):
@@ -347,30 +381,26 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             early_stopping=bool(self.early_stopping),
         )
 
-    def _snapshot(
-        self, task: Task, parameters: NDArray[Any], training: Training, n_epochs: int
-    ) -> dict[str, Any]:
+    def _snapshot(self, task: Task, parameters: NDArray[Any], training: Training, n_epochs: int) -> dict[str, Any]:
         """Return the attributes of an estimator of its own, as if the fit had ended here."""
         training = copy.deepcopy(training)
         parameters = parameters.copy()
         restore_best(parameters, training)
         return self._attributes(task, parameters, training, Outcome(n_epochs, "callback"))
 
-    def _attributes(
-        self, task: Task, parameters: NDArray[Any], training: Training, outcome: Outcome
-    ) -> dict[str, Any]:
+    def _attributes(self, task: Task, parameters: NDArray[Any], training: Training, outcome: Outcome) -> dict[str, Any]:
         """Return all fitted attributes, to be set together."""
         early = training.best_parameters is not None
         judged = bool(training.validation_scores)
         return {
             **task.known,
-            **({} if task.target.classes is None else {"classes_": task.target.classes}),
+            **({"classes_": task.target.classes} if len(task.target.classes) else {}),
             "n_outputs_": task.target.n_outputs,
             "n_layers_": len(task.layers) + 1,
             "out_activation_": task.target.out_activation,
             "n_iter_": outcome.n_epochs,
             "t_": training.t,
-            "loss_": training.loss_curve[-1] if training.loss_curve else math.inf,
+            "loss_": training.loss,
             "loss_curve_": training.loss_curve,
             "best_loss_": None if early else training.best_loss,
             "best_validation_score_": training.best_score if early else None,
@@ -386,152 +416,26 @@ class BaseMLP(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transformer
             "_at_hand": [],
         }
 
-    def _warn(self, outcome: Outcome, incremental: bool) -> None:
-        """Say how the fit ended if it did not end well; the model is in place whatever becomes of a warning."""
+    def _warn(self, outcome: Outcome, incremental: bool = False) -> None:
+        """Say how a fit ended if it did not end well; the model is in place whatever becomes of the warning."""
+        solver = "lbfgs" if self.solver == "lbfgs" else "Stochastic Optimizer"
+        at_epoch = max(len(self.loss_curve_), 1)
+        messages = {
+            "diverged": f"Training diverged in epoch {at_epoch}: the loss is not finite. The model keeps the last "
+            "finite parameters; lower learning_rate_init, scale the data, or set max_grad_norm.",
+            "max_iter": f"{solver}: Maximum iterations ({self.max_iter}) reached and the optimization hasn't converged "
+            "yet; raise max_iter, or set warm_start and fit again.",
+            "max_fun": f"{solver}: Maximum of loss evaluations (max_fun={self.max_fun}) reached and the optimization "
+            "hasn't converged yet; raise max_fun.",
+            "stuck": f"{solver}: no step lowers the loss after {at_epoch} iterations, though its gradient is above "
+            f"tol={self.tol}; scale the data.",
+        }
         if outcome.reason == "interrupted":
             warnings.warn("Training interrupted by user.", stacklevel=4)
-        elif outcome.reason == "diverged":
-            warnings.warn(
-                f"Training diverged in epoch {len(self.loss_curve_)}: its loss is not finite; the model keeps the "
-                "last finite parameters. Lower learning_rate_init, scale the data, or set max_grad_norm.",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
-        elif outcome.reason == "max_iter" and not incremental:
-            warnings.warn(
-                f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't "
-                "converged yet.",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
-
-    # The parameters, one vector and its views.
-
-    @property
-    def parameters_(self) -> NDArray[Any]:
-        """All knobs as one vector: for each layer W, row by row, and b. Writing into it changes the model."""
-        check_is_fitted(self)
-        return self._parameters
-
-    @parameters_.setter
-    def parameters_(self, values: Any) -> None:
-        self.parameters_[...] = values
-
-    @property
-    def coefs_(self) -> list[NDArray[Any]]:
-        """W of each layer, of shape (n_in, n_out); views of ``parameters_``."""
-        return Views(layout.weight_views(self.parameters_, self._layers))
-
-    @coefs_.setter
-    def coefs_(self, values: Any) -> None:
-        for W, value in zip(self.coefs_, values, strict=True):
-            W[...] = value
-
-    @property
-    def intercepts_(self) -> list[NDArray[Any]]:
-        """b of each layer, of shape (n_out,); views of ``parameters_``. Empty without intercepts."""
-        return Views(layout.bias_views(self.parameters_, self._layers))
-
-    @intercepts_.setter
-    def intercepts_(self, values: Any) -> None:
-        for b, value in zip(self.intercepts_, values, strict=True):
-            b[...] = value
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return "_parameters" in vars(self)
-
-    def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()
-        # Compiled functions stay here; the next prediction fetches them again.
-        return {**state, "_at_hand": []} if "_at_hand" in state else state
-
-    # Using what was learned.
-
-    def _outputs(self, X: Any) -> NDArray[Any]:
-        """Outputs of the network for X as the user passes it.
-
-        What a service sends, a plain array of the model's type, takes a short way through the same checks.
-        """
-        if self._at_hand:
-            dtype, n_in, n_out, n_rows, layers, parameters, all_finite, predict_rows = self._at_hand
-            if (
-                type(X) is np.ndarray
-                and X.dtype is dtype
-                and X.ndim == 2
-                and X.shape[1] == n_in
-                and 0 < X.shape[0] <= n_rows
-                and X.flags.c_contiguous
-            ):
-                finite = np.empty(1)
-                all_finite(X, finite)
-                if finite[0]:
-                    out = np.empty((X.shape[0], n_out), dtype)
-                    predict_rows(X, layers, parameters, out)
-                    return out
-        return self._checked_outputs(X)
-
-    def _checked_outputs(self, X: Any) -> NDArray[Any]:
-        check_is_fitted(self)
-        X = _validation.check_inputs(self, X)
-        kernel_set = kernels.load(self._device)
-        if not self._at_hand and "feature_names_in_" not in vars(self):
-            n_rows = rows_in_a_run(self._layers, 2, 1024)
-            functions = kernel_set.all_finite, kernel_set.predict
-            dtype, n_out = self._parameters.dtype, int(self._layers[-1, layout.N_OUT])
-            self._at_hand[:] = dtype, X.shape[1], n_out, n_rows, self._layers, self._parameters, *functions
-        return predict(kernel_set, X, self._layers, self._parameters)
-
-    def transform(self, X: Any) -> Any:
-        """Outputs of the last hidden layer; X itself where there is none.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_units)
-        """
-        check_is_fitted(self)
-        X = _validation.check_inputs(self, X)
-        if len(self._layers) == 1:
-            return X.copy()
-        return predict(kernels.load(self._device), X, self._layers[:-1], self._parameters)
-
-    @property
-    def _n_features_out(self) -> int:
-        return int(self._layers[-1, layout.N_IN])
-
-    def activations(self, X: Any) -> list[NDArray[Any]]:
-        """Outputs of every layer, the last included.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        list of ndarray of shape (n_samples, n_out)
-        """
-        check_is_fitted(self)
-        X = _validation.check_inputs(self, X)
-        kernel_set, n_units = kernels.load(self._device), layout.n_units(self._layers)
-        outputs = [np.empty((len(X), n_out), X.dtype) for n_out in self._layers[:, layout.N_OUT]]
-        n_rows = rows_in_a_run(self._layers, 2, 1024)
-        for start in range(0, len(X), n_rows):
-            rows = X[start : start + n_rows]
-            flat = np.empty(len(rows) * n_units, X.dtype)
-            kernel_set.forward(rows, self._layers, self._parameters, flat)
-            for output, part in zip(outputs, layout.unit_views(flat, self._layers, len(rows)), strict=True):
-                output[start : start + n_rows] = part
-        return outputs
+        elif outcome.reason in messages and not (incremental and outcome.reason == "max_iter"):
+            warnings.warn(messages[outcome.reason], ConvergenceWarning, stacklevel=4)
 
     def _has_steps(self) -> bool:
         if self.solver not in STOCHASTIC_SOLVERS:
             raise AttributeError(f"partial_fit needs a stochastic solver; {self.solver} is not stochastic.")
         return True
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags

@@ -5,15 +5,98 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import Any
 
-from gdl.training import Observer
+from gdl.training import Observer, Training
+
+BAR_WIDTH = 20
+# A terminal's line is drawn again, elsewhere (a file, a pipe) each report is a line of its own.
+SECONDS_ON_TERMINAL, SECONDS_ELSEWHERE = 0.1, 10.0
+
+
+class ProgressLine:
+    """One line on stderr: a bar, the loss, the validation score if there is one, and the time left."""
+
+    def __init__(self, n_epochs: int) -> None:
+        self.n_epochs, self.stream = n_epochs, sys.stderr
+        self.on_terminal = self.stream.isatty()
+        self.started = self.shown = time.monotonic()
+        self.width = 0
+
+    def show(self, training: Training, done: float) -> None:
+        """Write the line, unless the last one is fresh enough."""
+        now = time.monotonic()
+        if now - self.shown >= (SECONDS_ON_TERMINAL if self.on_terminal else SECONDS_ELSEWHERE):
+            self.shown = now
+            self._write(self.text(training, done, now - self.started), "")
+
+    def close(self, training: Training, done: float) -> None:
+        """Write the last line, with the time that was taken."""
+        taken = time.monotonic() - self.started
+        self._write(self.text(training, done, taken, is_last=True), "\n")
+
+    def text(self, training: Training, done: float, seconds: float, is_last: bool = False) -> str:
+        """Return the line's text after ``done`` epochs."""
+        filled = int(BAR_WIDTH * done / self.n_epochs)
+        parts = [f"epoch {int(done)}/{self.n_epochs} [{'#' * filled}{'.' * (BAR_WIDTH - filled)}]"]
+        if training.loss_curve:
+            parts.append(f"loss {training.loss_curve[-1]:.6g}")
+        if training.validation_scores:
+            parts.append(f"validation score {training.validation_scores[-1]:.4g}")
+        if is_last:
+            parts.append(f"{seconds:.1f} s")
+        elif done > 0:
+            left = round(seconds / done * (self.n_epochs - done))
+            parts.append(f"{left // 60}:{left % 60:02d} left")
+        return "  ".join(parts)
+
+    def _write(self, text: str, end: str) -> None:
+        if self.on_terminal:
+            self.stream.write(f"\r{text:<{self.width}}{end}")
+            self.width = len(text)
+        else:
+            self.stream.write(text + "\n")
+        self.stream.flush()
 
 
 class Report(Observer):
-    """Tells callbacks and the progress line; ``attributes`` makes a fitted estimator of an epoch's end."""
+    """Tells the callbacks of an estimator, each epoch a task, and the line of progress."""
 
-    def __init__(self, estimator: Any = None, context: Any = None, **arguments: Any) -> None:
-        self.estimator, self.context, self.arguments = estimator, context, arguments
-        self.attributes: Callable[[int], dict[str, Any]] = lambda n_epochs: {}
+    def __init__(self, estimator: Any, n_epochs: int, context: Any = None, **data: Any) -> None:
+        self.estimator, self.context, self.data = estimator, context, data
+        self.has_callbacks = context is not None and bool(getattr(estimator, "_skl_callbacks", ()))
+        self.line = ProgressLine(n_epochs) if estimator.verbose else None
         self.n_epochs = 0
+        self.training: Training
+        self.snapshot: Callable[[int], dict[str, Any]]
+
+    def watch(self, training: Training, snapshot: Callable[[int], dict[str, Any]]) -> None:
+        """Look on at this training; ``snapshot`` returns the attributes of a fit that ended after n epochs."""
+        self.training, self.snapshot = training, snapshot
+
+    def begin_epoch(self) -> None:
+        """Tell callbacks that the task of an epoch begins."""
+        if self.has_callbacks:
+            self.task = self.context.subcontext(task_name="epoch")
+            self.task.call_on_fit_task_begin(estimator=self.estimator, **self.data)
+
+    def in_epoch(self, share: float) -> None:
+        """Draw the line of progress."""
+        if self.line is not None:
+            self.line.show(self.training, self.n_epochs + share)
+
+    def end_epoch(self) -> bool:
+        """Tell callbacks that the task has ended; they may ask to stop."""
+        self.n_epochs += 1
+        if not self.has_callbacks:
+            return False
+        # A function: only a callback that wants a fitted estimator makes it.
+        attributes = lambda: self.snapshot(self.n_epochs)  # noqa: E731
+        return bool(
+            self.task.call_on_fit_task_end(estimator=self.estimator, reconstruction_attributes=attributes, **self.data)
+        )
+
+    def close(self) -> None:
+        """Write the last line of progress."""
+        if self.line is not None:
+            self.line.close(self.training, self.n_epochs)

@@ -11,7 +11,8 @@ import scipy.sparse
 from numpy.typing import NDArray
 from sklearn.base import is_regressor
 from sklearn.utils import column_or_1d
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from gdl.kernels import DEVICES, layout
@@ -25,7 +26,7 @@ class Target(NamedTuple):
     out_activation: str
     loss: str
     n_outputs: int
-    classes: NDArray[Any] | None = None  #: of a classifier
+    classes: NDArray[Any]  #: empty for a regressor
     multilabel: bool = False
 
 
@@ -40,7 +41,7 @@ def check_device(device: str) -> str:
 def check_hidden_layer_sizes(sizes: Any) -> list[int]:
     """Return the widths of the hidden layers."""
     widths = list(sizes) if isinstance(sizes, Iterable) else [sizes]
-    if not all(isinstance(width, Integral) and not isinstance(width, bool) and width > 0 for width in widths):
+    if not all(isinstance(width, Integral) and not isinstance(width, bool) and int(width) > 0 for width in widths):
         raise ValueError(
             f"hidden_layer_sizes must be > 0 and whole, got {widths}; leave a layer out, or pass () for none."
         )
@@ -67,8 +68,7 @@ def check_dense(estimator: Any, X: Any, name: str = "X") -> None:
     """Refuse sparse matrices, which no kernel reads."""
     if scipy.sparse.issparse(X):
         raise TypeError(
-            f"{name} is a sparse matrix, but {type(estimator).__name__} takes dense arrays only; "
-            f"pass {name}.toarray()."
+            f"{name} is a sparse matrix, but {type(estimator).__name__} takes dense arrays only; pass {name}.toarray()."
         )
 
 
@@ -122,49 +122,102 @@ def check_total_weight(sample_weight: NDArray[Any], of: str) -> None:
         raise ValueError(f"All weights of {of} are zero; at least one must be positive.")
 
 
-def targets_of_labels(y: NDArray[Any]) -> Target:
-    """Return what a classifier is to put out for the labels that it is given."""
-    check_classification_targets(y)
-    kind = type_of_target(y)
-    if kind == "multilabel-indicator":
-        return Target("logistic", "binary_log_loss", y.shape[1], np.arange(y.shape[1]), multilabel=True)
-    if y.ndim == 2:
-        raise ValueError(
-            f"y has shape {y.shape} and more than two values in a column; fit one classifier for each column."
-        )
-    return targets_of_classes(np.unique(y))
-
-
-def targets_of_classes(classes: NDArray[Any]) -> Target:
-    """Return what a classifier of these classes is to put out."""
+def targets_of_labels(y: NDArray[Any], classes: Any = None) -> Target:
+    """Return what a classifier is to put out for its labels, or for the ``classes`` that they are among."""
+    multilabel = is_multilabel(y)
+    classes = np.unique(np.asarray(classes)) if classes is not None else None if multilabel else np.unique(y)
+    if multilabel:
+        n_labels = y.shape[1]
+        if classes is None:
+            classes = np.arange(n_labels)
+        if len(classes) != n_labels:
+            raise ValueError(f"classes has {len(classes)} labels, but y has {n_labels} columns; name one for each.")
+        return Target("logistic", "binary_log_loss", n_labels, classes, multilabel)
     if len(classes) < 2:
-        raise ValueError(f"y has one class, {classes.tolist()}, but a classifier needs at least 2 classes.")
+        raise ValueError(f"y has one class, {classes.tolist()}, but a classifier needs at least two.")
     if len(classes) == 2:
         return Target("logistic", "binary_log_loss", 1, classes)
     return Target("softmax", "log_loss", len(classes), classes)
 
 
-def targets_of_first_batch(y: NDArray[Any], classes: Any) -> Target:
-    """Return what a classifier is to put out for all classes that ``partial_fit`` will see."""
-    if classes is None:
-        raise ValueError("classes must be passed on the first call to partial_fit.")
+def is_multilabel(y: NDArray[Any]) -> bool:
+    """Whether y has a column of 0 and 1 for each label; refuse what is no label at all."""
     check_classification_targets(y)
-    classes = np.unique(np.asarray(classes))
-    if y.ndim == 2:
-        if len(classes) != y.shape[1]:
-            raise ValueError(f"classes has {len(classes)} labels, but y has {y.shape[1]} columns; name one a column.")
-        return Target("logistic", "binary_log_loss", len(classes), classes, multilabel=True)
-    return targets_of_classes(classes)
+    if y.ndim == 1:
+        return False
+    if not np.isin(y, (0, 1)).all():
+        raise ValueError(
+            f"y has shape {y.shape} and other values than 0 and 1; pass a column of 0 and 1 for each label, or fit "
+            "one classifier for each column."
+        )
+    return True
+
+
+def check_same_classes(y: NDArray[Any], target: Target) -> None:
+    """Refuse to go on with other classes than before."""
+    present = np.unique(y).tolist()
+    if not target.multilabel and set(present) != set(target.classes.tolist()):
+        raise ValueError(
+            "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
+            f"Previously got {target.classes.tolist()}, `y` has {present}; fit with warm_start=False."
+        )
+
+
+def weights_of_classes(class_weight: Any, weights: NDArray[Any], Y: NDArray[Any], target: Target) -> NDArray[Any]:
+    """Return samples' weights times those of their classes."""
+    if target.multilabel:
+        if class_weight != "balanced":
+            raise ValueError(
+                f"class_weight={class_weight} is for one label a sample, but y has {target.n_outputs}; "
+                'use class_weight="balanced", or sample_weight.'
+            )
+        by_sample = compute_sample_weight("balanced", Y)
+    else:
+        numbers = Y[:, 0].astype(np.intp)
+        by_class = (
+            balanced_weights(numbers, weights, len(target.classes))
+            if isinstance(class_weight, str)
+            else given_weights(class_weight, target.classes.tolist())
+        )
+        by_sample = by_class[numbers]
+    product: NDArray[Any] = (by_sample * weights if len(weights) else by_sample).astype(Y.dtype)
+    return product
+
+
+def balanced_weights(numbers: NDArray[np.intp], weights: NDArray[Any], n_classes: int) -> NDArray[np.float64]:
+    """Return a weight for each class, such that all classes weigh the same.
+
+    >>> balanced_weights(np.array([0, 0, 0, 1]), np.empty(0), 2).round(2).tolist()
+    [0.67, 2.0]
+    """
+    counts = np.bincount(numbers, weights=weights if len(weights) else None, minlength=n_classes)
+    shares: NDArray[np.float64] = np.divide(
+        counts.sum(), n_classes * counts, out=np.zeros(n_classes), where=counts > 0
+    )
+    return shares
+
+
+def given_weights(class_weight: dict[Any, float], classes: list[Any]) -> NDArray[np.float64]:
+    """Return the weight of each class, 1 for those that the dict leaves out."""
+    unknown = [label for label in class_weight if label not in classes]
+    if unknown and any(label not in class_weight for label in classes):
+        raise ValueError(f"class_weight has {unknown}, not among the classes {classes}; use the labels of y.")
+    weights = np.array([class_weight.get(label, 1.0) for label in classes], np.float64)
+    if not (np.isfinite(weights) & (weights >= 0)).all():
+        raise ValueError(f"class_weight={class_weight} must hold finite numbers of 0 or more.")
+    return weights
 
 
 def encode_labels(y: NDArray[Any], target: Target, dtype: np.dtype[Any], name: str = "y") -> NDArray[Any]:
     """Return labels as kernels take them: the class number, or 0 and 1 in a column for each label."""
-    assert target.classes is not None
+    multilabel = is_multilabel(y)
     if target.multilabel:
-        if y.ndim != 2 or y.shape[1] != target.n_outputs or not np.isin(y, (0, 1)).all():
-            raise ValueError(f"{name} has shape {y.shape}, but must have {target.n_outputs} columns of 0 and 1.")
+        if not multilabel or y.shape[1] != target.n_outputs:
+            raise ValueError(
+                f"{name} has shape {y.shape}, but must have {target.n_outputs} columns, one a label."
+            )
         return np.ascontiguousarray(y, dtype)
-    if y.ndim != 1:
+    if multilabel:
         raise ValueError(f"{name} has shape {y.shape}, but must have one label a sample, shape ({len(y)},).")
     present, inverse = np.unique(y, return_inverse=True)
     numbers = {label: number for number, label in enumerate(target.classes.tolist())}

@@ -66,12 +66,15 @@ class Training:
     learning_rate_init: float = 0.0
     learning_rate: float = 0.0  #: of the next step
     clock: int = 0  #: steps since the schedule began
+    #: the latest steps and what each did to the gradient, for L-BFGS
+    curvature: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=list)
 
     batch_size: int = 0
     position: int = 0  #: steps taken of an epoch that was interrupted
     step_losses: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
     t: int = 0  #: samples seen
+    loss: float = math.inf  #: of the latest epoch
     no_improvement: int = 0
     best_loss: float = math.inf
     best_score: float = -math.inf
@@ -80,7 +83,6 @@ class Training:
     loss_curve: list[float] = field(default_factory=list)
     validation_loss_curve: list[float] = field(default_factory=list)
     validation_scores: list[float] = field(default_factory=list)
-
 
     @property
     def n_validation(self) -> int:
@@ -128,6 +130,7 @@ class HeldInterrupt:
         self.replaced = False
 
     def __enter__(self) -> HeldInterrupt:
+        """Take over SIGINT."""
         in_main_thread = threading.current_thread() is threading.main_thread()
         if in_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, self._hold)
@@ -137,6 +140,7 @@ class HeldInterrupt:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Give SIGINT back."""
         if self.replaced:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -151,7 +155,7 @@ class HeldInterrupt:
             raise KeyboardInterrupt
 
 
-class Diverged(Exception):
+class DivergedError(Exception):
     """A step's loss was not finite."""
 
 
@@ -166,7 +170,9 @@ def rows_in_a_run(layers: NDArray[np.int64], factor: int, multiple: int) -> int:
     return max(rows // multiple, 1) * multiple
 
 
-def predict(kernels: ModuleType, samples: NDArray[Any], layers: NDArray[np.int64], parameters: NDArray[Any]) -> Any:
+def predict(
+    kernels: ModuleType, samples: NDArray[Any], layers: NDArray[np.int64], parameters: NDArray[Any]
+) -> NDArray[Any]:
     """Outputs of the last layer of the table, as a new array; Ctrl-C is answered between runs of rows."""
     out = np.empty((len(samples), int(layers[-1, layout.N_OUT])), parameters.dtype)
     n_rows = rows_in_a_run(layers, 2, 1024)
@@ -299,7 +305,7 @@ class Trainer:
                 interrupt.check()
             except KeyboardInterrupt:
                 reason = "interrupted"
-            except Diverged:
+            except DivergedError:
                 self._give_up_epoch()
                 done, reason = done + 1, "diverged"
                 observer.end_epoch()
@@ -335,7 +341,7 @@ class Trainer:
             training.step += n_steps
             training.clock += n_steps
             if not math.isfinite(losses[-1]):
-                raise Diverged
+                raise DivergedError
             observer.in_epoch(training.position / self.n_steps)
 
     def _finish_epoch(self) -> bool:
@@ -344,7 +350,8 @@ class Trainer:
         n_samples, size = len(training.order), plan.batch_size
         losses, n_last = training.step_losses, len(training.order) - (self.n_steps - 1) * size
         training.position = 0
-        training.loss_curve.append(float(losses[:-1].sum() * size + losses[-1] * n_last) / n_samples)
+        training.loss = float(losses[:-1].sum() * size + losses[-1] * n_last) / n_samples
+        training.loss_curve.append(training.loss)
         training.t += n_samples
         if self.judge is not None:
             validation_loss, score = self.judge(self.state.parameters)
@@ -379,6 +386,7 @@ class Trainer:
         """Book an epoch that diverged, and drop moments that no step could use any more."""
         training = self.training
         training.position = 0
+        training.loss = math.inf
         training.loss_curve.append(math.inf)
         if self.judge is not None:
             validation_loss, score = self.judge(self.state.parameters)

@@ -134,9 +134,11 @@ def test_lbfgs_reaches_the_same_loss(task):
         warnings.simplefilter("ignore")
         few = fit_both(task, solver="lbfgs", random_state=1, max_iter=10, activation="tanh")
         many = fit_both(task, solver="lbfgs", random_state=1, max_iter=3000, alpha=1.0, activation="tanh", tol=1e-6)
-    if task != "regression":  # of two outputs scikit-learn's objective is not the one of its gradient
+    if task == "regression":  # of two outputs scikit-learn's objective is not the one of its gradient
+        assert many[0].loss_ < 1.001 * many[1].loss_
+    else:
         assert_allclose(few[0].loss_, few[1].loss_, rtol=1e-6)
-    assert_allclose(many[0].loss_, many[1].loss_, rtol=1e-3)
+        assert_allclose(many[0].loss_, many[1].loss_, rtol=1e-3)
 
 
 def test_float32_follows_scikit_learn_too():

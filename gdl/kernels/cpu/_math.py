@@ -11,9 +11,9 @@ be float64, and make a float32 loop a float64 one). Nothing is left to infer, so
 Method: Muller, Elementary Functions, 3rd ed. 2016, chapters 3 (minimax approximation) and 11 (range reduction).
 
 Common to all: the result has the type of the argument, NaN gives NaN, and what is too large is inf. A result below the
-smallest normal number (1.2e-38, 2.2e-308) may be 0 instead of subnormal; above it, the docstrings state the largest
-error, in units in the last place, that was found in 20 million float32 arguments of all magnitudes against float64,
-and in 2 million float64 arguments against 80-bit numbers (normal_cdf: 10**5, against mpmath).
+smallest normal number (1.2e-38, 2.2e-308) may be 0 instead of subnormal. Above it, the docstrings bound the error in
+units in the last place: float32 against float64, every argument of magnitude above 2**-14; float64 against 80-bit
+numbers, 2.5 million arguments (normal_cdf: mpmath, 150,000). Without fused multiply-add it is up to 1.1 ulp more.
 """
 
 import functools
@@ -29,7 +29,7 @@ from numba.extending import intrinsic, overload
 # Coefficients, highest power first: minimax fits made with mpmath at 50 digits, then rounded. Each has the fewest terms
 # that keep its error, as a part of the function's result, below one half of the type's rounding error.
 #   exp             exp(r) = 1 + r + r^2 q(r), |r| <= log(2) / 2 (float32: 5 % more); Remez exchange on q.
-#   log             log(1 + u) = 2 s + s z q(z), s = u / (2 + u), z = s^2, sqrt(1/2) <= 1 + u <= sqrt(2); Remez exchange.
+#   log             log(1 + u) = 2 s + s z q(z), s = u / (2 + u), z = s^2, sqrt(1/2) <= 1 + u <= sqrt(2); Remez on q.
 #   tail_p, tail_q  exp(-a^2 / 2) / Phi(-a) = sqrt(2 pi) a + p(a) / q(a), 0 <= a <= 37.7 (float32: 13.5); least squares
 #                   of p - q f, weighted by Loeb (to the error of p / q) and by Lawson (to the largest error).
 
@@ -200,7 +200,7 @@ def _fma_overload(a, b, c):
 
 @np.errstate(all="ignore")
 def exp(x):
-    """``e**x``; error below ... ulp (float32), ... ulp (float64)."""
+    """``e**x``; error below 1.0 ulp (float32), 1.0 ulp (float64)."""
     return np.exp(x)
 
 
@@ -229,7 +229,7 @@ def _exp(x):
 
 @np.errstate(all="ignore")
 def expm1(x):
-    """``e**x - 1``, without cancellation near 0; error below ... ulp (float32), ... ulp (float64)."""
+    """``e**x - 1``, without cancellation near 0; error below 1.9 ulp (float32), 1.8 ulp (float64)."""
     return np.expm1(x)
 
 
@@ -244,7 +244,7 @@ def _power_of_two(x, n):
 def _expm1_inside(x):
     """Return exp(x) - 1 = 2^n (exp(r) - 1) + (2^n - 1), by halves because 2^128 is no float32."""
     r, n = _reduce(x)
-    half = _power_of_two(x, n + -1)
+    half = _power_of_two(x, n - 1)
     return 2 * _fma(half, _expm1_reduced(r), half - 0.5)
 
 
@@ -257,7 +257,7 @@ def _expm1(x):
 
 @np.errstate(all="ignore")
 def logistic(x):
-    """``1 / (1 + e**-x)``; error below ... ulp (float32), ... ulp (float64)."""
+    """``1 / (1 + e**-x)``; error below 2.5 ulp (float32), 2.2 ulp (float64)."""
     return 1 / (1 + np.exp(-x))
 
 
@@ -270,7 +270,7 @@ def _logistic(x):
 
 @np.errstate(all="ignore")
 def tanh(x):
-    """``(e**2x - 1) / (e**2x + 1)``; error below ... ulp (float32), ... ulp (float64)."""
+    """``(e**2x - 1) / (e**2x + 1)``; error below 2.5 ulp (float32), 2.7 ulp (float64)."""
     return np.tanh(x)
 
 
@@ -279,12 +279,12 @@ def _tanh(x):
     a = abs(x)
     y = _expm1_inside(-2 * _where(a > x.format.tanh_max, x.format.tanh_max, a))  # in (-1, 0]: 2 + y cannot cancel
     sign = x.bits() & (1 << (x.format.bits - 1))
-    return x.from_bits((-y / (2 + y)).bits() | sign)
+    return x.from_bits(((0 - y) / (2 + y)).bits() | sign)  # -y would be -0 for 0
 
 
 @np.errstate(all="ignore")
 def log(x):
-    """Natural logarithm, -inf at 0, NaN below; error below ... ulp (float32), ... ulp (float64)."""
+    """Natural logarithm, -inf at 0, NaN below; error below 1.0 ulp (float32), 1.2 ulp (float64)."""
     return np.log(x)
 
 
@@ -322,7 +322,7 @@ def _log(x):
 
 @np.errstate(all="ignore")
 def log1p(x):
-    """``log(1 + x)``, without cancellation near 0; error below ... ulp (float32), ... ulp (float64)."""
+    """``log(1 + x)``, without cancellation near 0; error below 1.5 ulp (float32), 1.7 ulp (float64)."""
     return np.log1p(x)
 
 
@@ -339,7 +339,7 @@ def _log1p(x):
 
 @np.errstate(all="ignore")
 def softplus(x):
-    """``log(1 + e**x) = max(x, 0) + log(1 + e**-|x|)``; error below ... ulp (float32), ... ulp (float64)."""
+    """``log(1 + e**x) = max(x, 0) + log(1 + e**-|x|)``; error below 1.9 ulp (float32), 2.1 ulp (float64)."""
     return np.logaddexp(x, 0)
 
 
@@ -354,11 +354,11 @@ def _softplus(x):
 
 @np.errstate(all="ignore")
 def normal_cdf(x):
-    """Distribution function of the standard normal, Phi(x); error below ... ulp (float32), ... ulp (float64).
+    """Distribution function of the standard normal, Phi(x); error below 3.9 ulp (float32), 3.1 ulp (float64).
 
-    With ``a = |x|``, ``Phi(-a) = e**(-a**2 / 2) / (sqrt(2 pi) a + p(a) / q(a))`` and ``Phi(a) = 1 - Phi(-a)``. The sum
-    takes its growth from the first term, which is exact, so that p / q need not be. The exponential would magnify the
-    rounding of ``a**2``: the upper half h of the digits of a is squared, exactly, and ``a**2 - h**2`` taken apart.
+    With ``a = |x|``, ``Phi(-a) = e**(-a**2 / 2) / (sqrt(2 pi) a + p(a) / q(a))`` and ``Phi(a) = 1 - Phi(-a)``. For
+    large a the sum is its first term, so that rounding in p and q fades. The exponential would magnify the rounding of
+    ``a**2``: the upper half h of a's digits is squared, which is exact, and ``a**2 - h**2`` is added after reduction.
     """
     a = np.float64(abs(x))
     h = np.float64(np.float32(a))

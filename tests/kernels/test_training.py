@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -479,7 +480,7 @@ def digest(dtype):
     arrays = losses, *problem.state[:3], problem.predict(load("cpu"))
     return [hashlib.sha256(array.tobytes()).hexdigest()[:16] for array in arrays]
 
-for n_threads in (numba.config.NUMBA_NUM_THREADS, 1):
+for n_threads in [numba.config.NUMBA_NUM_THREADS] * 3 + [1]:
     numba.set_num_threads(n_threads)
     print(digest("float32"), digest("float64"))
 """
@@ -498,3 +499,19 @@ def test_any_number_of_threads_gives_the_same_bits():
         printed[n_threads] = result.stdout.splitlines()
     assert len(printed[1][0]) > 100
     assert set(itertools.chain(*printed.values())) == {printed[1][0]}, printed
+
+
+@pytest.mark.compiled
+def test_callers_do_not_disturb_each_other(fast_kernels, rng):
+    """Four Python threads train four networks at once, and get what each gets alone."""
+    together = [make_problem(rng, "log_loss", "relu", (200, 256, 10), 256, "adam") for _ in range(4)]
+    alone = copy.deepcopy(together)
+
+    def train(problem):
+        return problem.epoch(fast_kernels, np.tile(np.arange(256), 5), 64, 0.001).tolist()
+
+    with ThreadPoolExecutor(4) as pool:
+        losses = list(pool.map(train, together))
+    assert losses == [train(problem) for problem in alone]
+    for one, other in zip(together, alone, strict=True):
+        assert_same_bits(one, other)

@@ -25,3 +25,7 @@ def njit(function: Any = None, *, cache: bool = True, **options: Any) -> Any:
     if cache and kernel is not function:  # the same function comes back where NUMBA_DISABLE_JIT is set
         kernel._cache = KernelCache(function, options)
     return kernel
+
+
+# For what only other kernels call: without wrappers for Python, and kept on disk within its callers.
+inner = functools.partial(njit, cache=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numba import config, types
 
-from gdl.kernels._jit import njit
+from gdl.kernels._jit import inner, njit
 from gdl.kernels.cpu._atomics import add, load, pause, store, swap_if_equal
 
 # Words of a call, those written by different threads on different cache lines.
@@ -30,6 +30,7 @@ TICKET, DONE, NEXT, N_THREADS, ALONE, N_WORDS = 0, 16, 32, 33, 34, 48
 # Words of a team: the number of the call announced last, and the helpers that are in Python.
 CALL, BUSY = 0, 16
 TASK_BITS = 20
+FIRST = np.int64(1)  # NumPy's: for a constant of Python's Numba would compile each function again
 QUIT = 1 << 40
 # A phase of fewer floating-point operations is not worth sharing: 0.3 us at 200 GFLOP/s is 60 thousand.
 SHARED_WORK = 150_000
@@ -54,7 +55,7 @@ else:
     _sleep = types.ExternalFunction("usleep", types.int32(types.uint32))
 
 
-@njit
+@inner
 def open_phase(me, call, phase, n_tasks, work):
     """Begin a phase; return whether this thread shares it with others.
 
@@ -74,7 +75,7 @@ def open_phase(me, call, phase, n_tasks, work):
     return shared
 
 
-@njit
+@inner
 def _reach(call, phase):
     """Wait, as a helper, for a phase to open; return False if it is over."""
     spins = 0
@@ -89,7 +90,7 @@ def _reach(call, phase):
     return ticket >> TASK_BITS == phase
 
 
-@njit
+@inner
 def claim(me, call, phase, n_tasks, shared):
     """Number of a task that is this thread's now, or -1 if there are none left."""
     if not shared:
@@ -107,14 +108,14 @@ def claim(me, call, phase, n_tasks, shared):
             return task
 
 
-@njit
+@inner
 def finish(call, shared):
     """Report a claimed task as done."""
     if shared:
         add(call, DONE, 1)
 
 
-@njit
+@inner
 def close_phase(me, call, n_tasks, shared):
     """Wait, as the leader, until every task of the phase is done."""
     if me > 0 or not shared:
@@ -129,7 +130,7 @@ def close_phase(me, call, n_tasks, shared):
             call[ALONE] += SLEEP_US * ALONE_PER_US
 
 
-@njit
+@inner
 def announce(me, team, number):
     """Tell the helpers that a call has begun; the first thing that a shared function does.
 
@@ -139,7 +140,7 @@ def announce(me, team, number):
         store(team, CALL, number)
 
 
-@njit
+@inner
 def end_call(me, call, team):
     """Let every helper run to the end of its function, and back to where it waits for the next call.
 

@@ -1,6 +1,12 @@
-"""Matrix products from register tiles: one task is a range of rows times one panel of columns."""
+"""Matrix products from register tiles: one task is a range of rows times one panel of columns.
 
-from gdl.kernels._jit import njit
+Whole-number constants that are arguments here are NumPy's: for each of Python's Numba would compile the
+function again.
+"""
+
+import numpy as np
+
+from gdl.kernels._jit import inner
 from gdl.kernels.cpu._simd import (
     FROM_BIAS,
     FROM_OUT,
@@ -32,6 +38,9 @@ from gdl.kernels.cpu._simd import (
 )
 
 HALF_ROWS = TILE_ROWS // 2
+ZERO = np.int64(0)
+NO_BIAS = np.int64(-1)
+AS_IS, TRANSPOSED, PACKED = np.int64(0), np.int64(1), np.int64(2)
 # A panel of B is packed in blocks that stay in the second-level cache; 160 kB measured best of 24 to 160.
 PANEL_BYTES = 160 * 1024
 PANEL_ROWS = PANEL_BYTES // (TILE_VECTORS * VECTOR_BYTES)
@@ -39,19 +48,19 @@ PANEL_ROWS = PANEL_BYTES // (TILE_VECTORS * VECTOR_BYTES)
 PACKED_ROWS = 2 * TILE_ROWS
 
 
-@njit
+@inner
 def panel_columns(values):
     """Columns of a whole panel, for the array's dtype."""
     return TILE_VECTORS * (VECTOR_BYTES // values.itemsize)
 
 
-@njit
+@inner
 def round_up(n, step):
     """The least multiple of ``step`` that is at least n."""
     return (n + step - 1) // step * step
 
 
-@njit
+@inner
 def row_tile(r, A, offsets, o, a, B, b, b_stride, n, C, c, c_stride, w, start, bias, bias_at, finish, G, g):
     """One tile of r rows by w columns, A read by rows."""
     v = (w * B.itemsize + VECTOR_BYTES - 1) // VECTOR_BYTES
@@ -77,7 +86,7 @@ def row_tile(r, A, offsets, o, a, B, b, b_stride, n, C, c, c_stride, w, start, b
         row_tile_11(A, offsets, o, a, B, b, b_stride, n, C, c, c_stride, w, start, bias, bias_at, finish, G, g)
 
 
-@njit
+@inner
 def column_tile(r, A, offsets, o, a, B, b, b_stride, n, C, c, c_stride, w, start):
     """One tile of r rows by w columns, A read by columns."""
     v = (w * B.itemsize + VECTOR_BYTES - 1) // VECTOR_BYTES
@@ -103,7 +112,7 @@ def column_tile(r, A, offsets, o, a, B, b, b_stride, n, C, c, c_stride, w, start
         column_tile_11(A, offsets, o, a, B, b, b_stride, n, C, c, c_stride, w, start, C, 0, STORE, C, 0)
 
 
-@njit
+@inner
 def tile_height(left):
     """Rows of the next tile when ``left`` rows remain."""
     if left >= TILE_ROWS:
@@ -111,7 +120,7 @@ def tile_height(left):
     return HALF_ROWS if left >= HALF_ROWS else 1
 
 
-@njit
+@inner
 def pack_transposed(B, b, b_stride, n, w, panel, at):
     """Write ``panel[p, j] = B[j, p]`` for p < n and j < w, columns padded with zeros to whole vectors."""
     lanes = VECTOR_BYTES // B.itemsize
@@ -128,23 +137,23 @@ def pack_transposed(B, b, b_stride, n, w, panel, at):
             panel[at + p * width + j] = B[b + j * b_stride + p] if j < w else 0
 
 
-@njit
+@inner
 def product_panel(
-    A, offsets, o, a, m0, m1, B, b, b_stride, transposed, n, C, c, c_stride, w, bias, bias_at, finish, G, g, panel, at
+    A, offsets, o, m0, m1, B, b, b_stride, transposed, n, C, c, c_stride, w, bias, bias_at, finish, G, g, panel, at
 ):
     """Rows m0 to m1 of ``C = A B`` in one panel of w columns, ``finish`` applied in the tile.
 
     ``b`` and ``c`` are where the panel starts in B (of row p = 0, or of B's row j = 0 if ``transposed``)
-    and in C (of row 0); ``bias_at`` is where its bias starts, -1 for none. ``panel`` from ``at`` on is
-    room for PANEL_ROWS packed rows.
+    and in C and G (of row 0); ``bias_at`` is where its bias starts, -1 for none. ``panel`` from ``at`` on
+    is room for PANEL_ROWS packed rows.
     """
     width = round_up(w, VECTOR_BYTES // B.itemsize)
-    packed = transposed or m1 - m0 >= PACKED_ROWS
+    packed = transposed == TRANSPOSED or m1 - m0 >= PACKED_ROWS
     for p0 in range(0, max(n, 1), PANEL_ROWS):
         k = min(PANEL_ROWS, n - p0)
         start = FROM_OUT if p0 > 0 else (FROM_BIAS if bias_at >= 0 else FROM_ZERO)
         last = finish if p0 + k >= n else STORE
-        if transposed:
+        if transposed == TRANSPOSED:
             pack_transposed(B, b + p0, b_stride, k, w, panel, at)
         elif packed:
             pack(B, b + p0 * b_stride, b_stride, k, w, panel, at)
@@ -154,23 +163,23 @@ def product_panel(
             row = i * c_stride
             if packed:
                 row_tile(
-                    r, A, offsets, o + i, a + p0, panel, at, width, k,
+                    r, A, offsets, o + i, p0, panel, at, width, k,
                     C, c + row, c_stride, w, start, bias, bias_at, last, G, g + row,
                 )  # fmt: skip
             else:
                 row_tile(
-                    r, A, offsets, o + i, a + p0, B, b + p0 * b_stride, b_stride, k,
+                    r, A, offsets, o + i, p0, B, b + p0 * b_stride, b_stride, k,
                     C, c + row, c_stride, w, start, bias, bias_at, last, G, g + row,
                 )  # fmt: skip
             i += r
 
 
-@njit
+@inner
 def transposed_product_rows(A, offsets, o, i0, i1, B, b, packed, n, C, c, n_columns):
     """Rows i0 to i1 of ``C = A^T B``; n rows of A and B, those of A starting at
     ``offsets`` from o on.
 
-    B is read in place from ``b`` on or, if ``packed``, as ``pack_panels`` left it there.
+    B is read in place from ``b`` on or, if it is PACKED, as ``pack_panels`` left it there.
     """
     widest = panel_columns(C)
     lanes = VECTOR_BYTES // C.itemsize
@@ -179,8 +188,8 @@ def transposed_product_rows(A, offsets, o, i0, i1, B, b, packed, n, C, c, n_colu
         start = FROM_OUT if p0 > 0 else FROM_ZERO
         for j in range(0, n_columns, widest):
             w = min(widest, n_columns - j)
-            stride = round_up(w, lanes) if packed else n_columns
-            at = b + j * n + p0 * stride if packed else b + p0 * stride + j
+            stride = round_up(w, lanes) if packed == PACKED else n_columns
+            at = b + j * n + p0 * stride if packed == PACKED else b + p0 * stride + j
             i = i0
             while i < i1:
                 r = tile_height(i1 - i)
@@ -188,21 +197,21 @@ def transposed_product_rows(A, offsets, o, i0, i1, B, b, packed, n, C, c, n_colu
                 i += r
 
 
-@njit
+@inner
 def pack_panels(B, b, n, n_columns, task, panels):
     """Pack panel number ``task`` of B (n, n_columns), where ``transposed_product_rows`` looks for it."""
     j = task * panel_columns(B)
     pack(B, b + j, n_columns, n, min(panel_columns(B), n_columns - j), panels, j * n)
 
 
-@njit
+@inner
 def n_panels(values, n_columns):
     """Panels of columns that a product with ``n_columns`` is cut into."""
     width = panel_columns(values)
     return (n_columns + width - 1) // width
 
 
-@njit
+@inner
 def n_blocks(n_rows, panels, threads):
     """Blocks of rows that make, with the panels, about four tasks for each of several threads."""
     if threads == 1:
@@ -210,7 +219,7 @@ def n_blocks(n_rows, panels, threads):
     return max(1, min((4 * threads + panels - 1) // panels, n_rows // (2 * TILE_ROWS)))
 
 
-@njit
+@inner
 def block_start(block, blocks, n_rows):
     """First row of a block, on a whole tile."""
     return min(n_rows, round_up(block * n_rows // blocks, TILE_ROWS))

@@ -2,7 +2,7 @@
 
 import math
 
-from gdl.kernels._jit import njit
+from gdl.kernels._jit import inner, njit
 from gdl.kernels.cpu._math import exp, expm1, logistic, normal_cdf, softplus, tanh
 from gdl.kernels.layout import ACTIVATIONS, LEAKY_SLOPE
 
@@ -20,7 +20,7 @@ SOFTMAX = ACTIVATIONS["softmax"]
 INVERSE_ROOT_TWO_PI = 1 / math.sqrt(2 * math.pi)
 
 
-@njit
+@inner
 def activate_range(Z, z, activation, A, a, n):
     """Apply an elementwise activation to n elements."""
     one = Z.dtype.type(1)
@@ -67,7 +67,7 @@ def activate_range(Z, z, activation, A, a, n):
             A[a + i] = one
 
 
-@njit
+@inner
 def slope_range(Z, z, A, a, scale, dA, d, activation, dZ, e, n):
     """Gradient through an elementwise activation, n elements; the output is ``scale A``."""
     one = A.dtype.type(1)
@@ -110,7 +110,7 @@ def slope_range(Z, z, A, a, scale, dA, d, activation, dZ, e, n):
             dZ[e + i] = dA[d + i] * share * (one + x * (one - share))
 
 
-@njit
+@inner
 def softmax_rows(Z, z, A, a, n_rows, n_out):
     """Softmax of each of n_rows rows; A may be Z. The exponentials are one loop over all rows."""
     for i in range(n_rows):

@@ -2,12 +2,18 @@
 
 import numpy as np
 
-from gdl.kernels._jit import njit
+from gdl.kernels._jit import inner, njit
 from gdl.kernels.cpu._arrays import flat, scratch
 from gdl.kernels.cpu._simd import STORE, STORE_GATED, STORE_RELU, TILE_ROWS, VECTOR_BYTES
-from gdl.kernels.cpu._team import N_THREADS, announce, claim, close_phase, end_call, finish, n_threads, open_phase, run
+from gdl.kernels.cpu._team import FIRST, N_THREADS, announce, claim, close_phase, end_call, finish, n_threads, open_phase, run
 from gdl.kernels.cpu._tile import (
+    AS_IS,
+    NO_BIAS,
+    PACKED,
+    PANEL_BYTES,
     PANEL_ROWS,
+    TRANSPOSED,
+    ZERO,
     block_start,
     n_blocks,
     n_panels,
@@ -23,13 +29,13 @@ from gdl.kernels.cpu.activations import IDENTITY, RELU, SOFTMAX, activate_range,
 STRIP_ITEMS = 16 * 1024
 
 
-@njit
+@inner
 def strip_rows(n_in, n_out):
     """Rows of W in one strip of its gradient."""
     return max(TILE_ROWS, min(round_up(n_in, TILE_ROWS), STRIP_ITEMS // n_out // TILE_ROWS * TILE_ROWS))
 
 
-@njit
+@njit(inline="always")
 def forward_task(task, threads, A, offsets, o, m, W, w, bias, b, n_in, n_out, activation, C, c, panel, at):
     """One block of rows by one panel of columns of a layer's output; softmax is left to do."""
     panels = n_panels(W, n_out)
@@ -38,13 +44,13 @@ def forward_task(task, threads, A, offsets, o, m, W, w, bias, b, n_in, n_out, ac
     m0, m1 = block_start(task // panels, blocks, m), block_start(task // panels + 1, blocks, m)
     n_columns = min(panel_columns(W), n_out - j)
     product_panel(
-        A, offsets, o, 0, m0, m1, W, w + j, n_out, False, n_in, C, c + j, n_out, n_columns,
-        bias, b + j if b >= 0 else -1, STORE_RELU if activation == RELU else STORE, C, 0, panel, at,
+        A, offsets, o, m0, m1, W, w + j, n_out, AS_IS, n_in, C, c + j, n_out, n_columns,
+        bias, b + j if b >= 0 else NO_BIAS, STORE_RELU if activation == RELU else STORE, C, c + j, panel, at,
     )  # fmt: skip
     return m0, m1, j, n_columns
 
 
-@njit
+@njit(inline="always")
 def activate_block(activation, Z, z, C, c, m0, m1, j, n_columns, n_out):
     """Apply what the tile does not to a block that a task has just computed; Z and C may be the same."""
     if activation in (IDENTITY, RELU, SOFTMAX):
@@ -56,7 +62,7 @@ def activate_block(activation, Z, z, C, c, m0, m1, j, n_columns, n_out):
             activate_range(Z, z + i * n_out + j, activation, C, c + i * n_out + j, n_columns)
 
 
-@njit
+@njit(inline="always")
 def input_gradient_task(task, threads, dZ, offsets, o, m, W, w, n_in, n_out, gated, A, a, dX, d, panel, at):
     """One block of rows by one panel of columns of ``dZ W^T``, 0 where ``gated`` and A is not above 0."""
     panels = n_panels(W, n_in)
@@ -65,13 +71,13 @@ def input_gradient_task(task, threads, dZ, offsets, o, m, W, w, n_in, n_out, gat
     m0, m1 = block_start(task // panels, blocks, m), block_start(task // panels + 1, blocks, m)
     n_columns = min(panel_columns(W), n_in - j)
     product_panel(
-        dZ, offsets, o, 0, m0, m1, W, w + j * n_out, n_out, True, n_out, dX, d + j, n_in, n_columns,
-        W, -1, STORE_GATED if gated else STORE, A, a + j, panel, at,
+        dZ, offsets, o, m0, m1, W, w + j * n_out, n_out, TRANSPOSED, n_out, dX, d + j, n_in, n_columns,
+        W, NO_BIAS, STORE_GATED if gated else STORE, A, a + j, panel, at,
     )  # fmt: skip
     return m0, m1, j, n_columns
 
 
-@njit
+@njit(inline="always")
 def slope_block(activation, Z, z, A, a, scale, dX, d, m0, m1, j, n_columns, n_in):
     """Take a block of ``dZ W^T`` through the slope of the activation below, in place."""
     if activation in (IDENTITY, RELU):
@@ -85,19 +91,19 @@ def slope_block(activation, Z, z, A, a, scale, dX, d, m0, m1, j, n_columns, n_in
             slope_range(Z, z + s, A, a + s, scale, dX, d + s, activation, dX, d + s, n_columns)
 
 
-@njit
+@njit(inline="always")
 def weight_gradient_strip(strip, A, offsets, o, m, dZ, z, panels, n_in, n_out, dW, w):
     """One strip of rows of ``A^T dZ``; dZ is read from its panels if it fills more than one."""
     rows = strip_rows(n_in, n_out)
     i0, i1 = strip * rows, min(n_in, (strip + 1) * rows)
     if n_panels(dZ, n_out) == 1:
-        transposed_product_rows(A, offsets, o, i0, i1, dZ, z, False, m, dW, w, n_out)
+        transposed_product_rows(A, offsets, o, i0, i1, dZ, z, AS_IS, m, dW, w, n_out)
     else:
-        transposed_product_rows(A, offsets, o, i0, i1, panels, 0, True, m, dW, w, n_out)
+        transposed_product_rows(A, offsets, o, i0, i1, panels, ZERO, PACKED, m, dW, w, n_out)
     return w + i0 * n_out, w + i1 * n_out
 
 
-@njit
+@inner
 def sum_rows(dZ, z, m, n_out, sums, db, b):
     """Sum of dZ over rows, row after row in float64; ``sums`` has room for n_out numbers."""
     for k in range(n_out):
@@ -109,14 +115,14 @@ def sum_rows(dZ, z, m, n_out, sums, db, b):
         db[b + k] = sums[k]
 
 
-@njit
+@inner
 def n_strips(n_in, n_out):
     """Strips that the rows of W are cut into; fixed by the shape alone, since sums are kept by strip."""
     rows = strip_rows(n_in, n_out)
     return (n_in + rows - 1) // rows
 
 
-@njit
+@inner
 def row_offsets(n_rows, n_columns):
     """Where each row of a whole array starts."""
     offsets = np.empty(n_rows, np.int64)
@@ -125,7 +131,7 @@ def row_offsets(n_rows, n_columns):
     return offsets
 
 
-@njit
+@inner
 def panel_items(values):
     """Elements of one thread's room for a packed panel, a whole number of cache lines."""
     return PANEL_ROWS * panel_columns(values)
@@ -137,8 +143,8 @@ def _forward(me, call, team, number, X, m, W, b, n_in, n_out, activation, out, p
     offsets = row_offsets(m, n_in)
     panels = n_panels(W, n_out)
     tasks = panels * n_blocks(m, panels, call[N_THREADS])
-    shared = open_phase(me, call, 1, tasks, 2 * m * n_in * n_out)
-    task = claim(me, call, 1, tasks, shared)
+    shared = open_phase(me, call, FIRST, tasks, 2 * m * n_in * n_out)
+    task = claim(me, call, FIRST, tasks, shared)
     while task >= 0:
         m0, m1, j, w = forward_task(
             task, call[N_THREADS], X, offsets, 0, m, W, 0, b, 0, n_in, n_out, activation, out, 0,
@@ -146,7 +152,7 @@ def _forward(me, call, team, number, X, m, W, b, n_in, n_out, activation, out, p
         )  # fmt: skip
         activate_block(activation, out, 0, out, 0, m0, m1, j, w, n_out)
         finish(call, shared)
-        task = claim(me, call, 1, tasks, shared)
+        task = claim(me, call, FIRST, tasks, shared)
     close_phase(me, call, tasks, shared)
     end_call(me, call, team)
     if me == 0 and activation == SOFTMAX:
@@ -159,15 +165,15 @@ def _input_gradient(me, call, team, number, dZ, m, W, n_in, n_out, dX, panel):
     offsets = row_offsets(m, n_out)
     panels = n_panels(W, n_in)
     tasks = panels * n_blocks(m, panels, call[N_THREADS])
-    shared = open_phase(me, call, 1, tasks, 2 * m * n_in * n_out)
-    task = claim(me, call, 1, tasks, shared)
+    shared = open_phase(me, call, FIRST, tasks, 2 * m * n_in * n_out)
+    task = claim(me, call, FIRST, tasks, shared)
     while task >= 0:
         input_gradient_task(
             task, call[N_THREADS], dZ, offsets, 0, m, W, 0, n_in, n_out, False, dX, 0, dX, 0,
             panel, me * panel_items(W),
         )  # fmt: skip
         finish(call, shared)
-        task = claim(me, call, 1, tasks, shared)
+        task = claim(me, call, FIRST, tasks, shared)
     close_phase(me, call, tasks, shared)
     end_call(me, call, team)
 
@@ -177,27 +183,27 @@ def _weight_gradient(me, call, team, number, X, dZ, m, n_in, n_out, dW, panels):
     announce(me, team, number)
     offsets = row_offsets(m, n_in)
     packs = n_panels(dZ, n_out) if n_panels(dZ, n_out) > 1 else 0
-    shared = open_phase(me, call, 1, packs, m * n_out)
-    task = claim(me, call, 1, packs, shared)
+    shared = open_phase(me, call, FIRST, packs, m * n_out)
+    task = claim(me, call, FIRST, packs, shared)
     while task >= 0:
         pack_panels(dZ, 0, m, n_out, task, panels)
         finish(call, shared)
-        task = claim(me, call, 1, packs, shared)
+        task = claim(me, call, FIRST, packs, shared)
     close_phase(me, call, packs, shared)
     strips = n_strips(n_in, n_out)
-    shared = open_phase(me, call, 2, strips, 2 * m * n_in * n_out)
-    task = claim(me, call, 2, strips, shared)
+    shared = open_phase(me, call, FIRST + 1, strips, 2 * m * n_in * n_out)
+    task = claim(me, call, FIRST + 1, strips, shared)
     while task >= 0:
         weight_gradient_strip(task, X, offsets, 0, m, dZ, 0, panels, n_in, n_out, dW, 0)
         finish(call, shared)
-        task = claim(me, call, 2, strips, shared)
+        task = claim(me, call, FIRST + 1, strips, shared)
     close_phase(me, call, strips, shared)
     end_call(me, call, team)
 
 
 def panel_room(values):
     """Scratch memory for one packed panel for every thread."""
-    return scratch("panel", n_threads() * panel_items(values), values.dtype)
+    return scratch("panel", n_threads() * (PANEL_BYTES // values.itemsize), values.dtype)
 
 
 def packed_room(n_rows, n_columns, dtype):

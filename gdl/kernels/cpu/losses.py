@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gdl.kernels._jit import njit
+from gdl.kernels._jit import inner, njit
 from gdl.kernels.cpu._math import log, log1p
 from gdl.kernels.layout import LOSSES
 
@@ -14,7 +14,7 @@ ABSOLUTE_ERROR = LOSSES["absolute_error"]
 HUBER = LOSSES["huber"]
 
 
-@njit
+@inner
 def log_loss_row(P, p, Y, y, n_out, dZ, d):
     """Log loss of one row of softmax outputs."""
     c = np.int64(Y[y])
@@ -26,7 +26,7 @@ def log_loss_row(P, p, Y, y, n_out, dZ, d):
     return -log(share)
 
 
-@njit
+@inner
 def binary_log_loss_row(P, p, Y, y, n_out, dZ, d):
     """Log loss of one row of logistic outputs."""
     eps = np.float64(np.finfo(P.dtype).eps)
@@ -38,7 +38,7 @@ def binary_log_loss_row(P, p, Y, y, n_out, dZ, d):
     return total
 
 
-@njit
+@inner
 def squared_error_row(P, p, Y, y, n_out, dZ, d):
     """Half the squared error of one row."""
     total = 0.0
@@ -49,7 +49,7 @@ def squared_error_row(P, p, Y, y, n_out, dZ, d):
     return 0.5 * total / n_out
 
 
-@njit
+@inner
 def poisson_row(P, p, Y, y, n_out, dZ, d):
     """Half the Poisson deviance of one row."""
     total = 0.0
@@ -63,7 +63,7 @@ def poisson_row(P, p, Y, y, n_out, dZ, d):
     return total
 
 
-@njit
+@inner
 def absolute_error_row(P, p, Y, y, n_out, dZ, d):
     """Absolute error of one row."""
     total = 0.0
@@ -73,7 +73,7 @@ def absolute_error_row(P, p, Y, y, n_out, dZ, d):
     return total / n_out
 
 
-@njit
+@inner
 def huber_row(P, p, Y, y, n_out, delta, dZ, d):
     """Huber's loss of one row."""
     limit = P.dtype.type(delta)
@@ -87,7 +87,7 @@ def huber_row(P, p, Y, y, n_out, delta, dZ, d):
     return total / n_out
 
 
-@njit
+@inner
 def quantile_row(P, p, Y, y, n_out, level, dZ, d):
     """Quantile loss of one row."""
     total = 0.0
@@ -98,7 +98,7 @@ def quantile_row(P, p, Y, y, n_out, level, dZ, d):
     return total / n_out
 
 
-@njit
+@inner
 def loss_row(loss, parameter, P, p, Y, y, n_out, dZ, d):
     """Loss of one row and its gradient, the loss given by its code."""
     if loss == LOG_LOSS:

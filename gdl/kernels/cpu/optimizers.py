@@ -5,20 +5,20 @@ A new value that is not finite is not stored: ``x - x == x - x`` holds for finit
 
 import math
 
-from gdl.kernels._jit import njit
+from gdl.kernels._jit import inner, njit
 from gdl.kernels.layout import SOLVERS
 
 SGD, MOMENTUM, NESTEROV = SOLVERS["sgd"], SOLVERS["momentum"], SOLVERS["nesterov"]
 ADAM, ADAMW, RMSPROP = SOLVERS["adam"], SOLVERS["adamw"], SOLVERS["rmsprop"]
 
 
-@njit
+@inner
 def finite_or(new, old):
     """The new value, or the old one if the new is NaN or infinite."""
     return new if new - new == new - new else old
 
 
-@njit
+@inner
 def sgd_range(g, learning_rate, w, start, stop):
     """Gradient descent over a range."""
     rate = w.dtype.type(learning_rate)
@@ -26,7 +26,7 @@ def sgd_range(g, learning_rate, w, start, stop):
         w[i] = finite_or(w[i] - rate * g[i], w[i])
 
 
-@njit
+@inner
 def momentum_range(g, learning_rate, momentum, w, v, start, stop):
     """Gradient descent with momentum over a range."""
     rate, keep = w.dtype.type(learning_rate), w.dtype.type(momentum)
@@ -35,7 +35,7 @@ def momentum_range(g, learning_rate, momentum, w, v, start, stop):
         w[i] = finite_or(w[i] + v[i], w[i])
 
 
-@njit
+@inner
 def nesterov_range(g, learning_rate, momentum, w, v, start, stop):
     """Nesterov's momentum over a range."""
     rate, keep = w.dtype.type(learning_rate), w.dtype.type(momentum)
@@ -44,7 +44,7 @@ def nesterov_range(g, learning_rate, momentum, w, v, start, stop):
         w[i] = finite_or(w[i] + keep * v[i] - rate * g[i], w[i])
 
 
-@njit
+@inner
 def adam_range(g, step_size, decay, beta_1, beta_2, epsilon, w, m, v, start, stop):
     """Adam over a range, with decoupled decay (0 for plain Adam)."""
     size, shrink, tiny = w.dtype.type(step_size), w.dtype.type(decay), w.dtype.type(epsilon)
@@ -56,7 +56,7 @@ def adam_range(g, step_size, decay, beta_1, beta_2, epsilon, w, m, v, start, sto
         w[i] = finite_or(w[i] - shrink * w[i] - size * m[i] / (math.sqrt(v[i]) + tiny), w[i])
 
 
-@njit
+@inner
 def rmsprop_range(g, learning_rate, beta_2, epsilon, w, v, start, stop):
     """RMSprop over a range."""
     rate, tiny = w.dtype.type(learning_rate), w.dtype.type(epsilon)
@@ -66,9 +66,9 @@ def rmsprop_range(g, learning_rate, beta_2, epsilon, w, v, start, stop):
         w[i] = finite_or(w[i] - rate * g[i] / (math.sqrt(v[i]) + tiny), w[i])
 
 
-@njit
-def update_range(rule, learning_rate, step, decays, g, w, m, v, start, stop):
-    """One step of the rule's optimizer over a range; ``decays`` for weights, not for biases."""
+@inner
+def update_range(rule, learning_rate, step, decay, g, w, m, v, start, stop):
+    """One step of the rule's optimizer over a range; ``decay`` is adamw's."""
     if rule.solver == SGD:
         sgd_range(g, learning_rate, w, start, stop)
     elif rule.solver == MOMENTUM:
@@ -80,7 +80,6 @@ def update_range(rule, learning_rate, step, decays, g, w, m, v, start, stop):
     else:
         t = step + 1
         size = learning_rate * math.sqrt(1 - rule.beta_2**t) / (1 - rule.beta_1**t)
-        decay = learning_rate * rule.alpha if decays and rule.solver == ADAMW else 0.0
         adam_range(g, size, decay, rule.beta_1, rule.beta_2, rule.epsilon, w, m, v, start, stop)
 
 

@@ -3,14 +3,14 @@
 import numpy as np
 from numba import config
 
-from gdl.kernels._jit import njit
+from gdl.kernels._jit import inner, njit
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 MIX_2 = np.uint64(0x94D049BB133111EB)
 
 
-@njit
+@inner
 def mix(z):
     """The finalizer of SplitMix64."""
     z = (z ^ (z >> np.uint64(30))) * MIX_1
@@ -18,13 +18,13 @@ def mix(z):
     return z ^ (z >> np.uint64(31))
 
 
-@njit
+@inner
 def stream_start(seed, stream):
     """Where the stream of a seed begins."""
     return mix(np.uint64(seed) + np.uint64(stream) * GOLDEN)
 
 
-@njit
+@inner
 def mask_range(start, index, rate, mask, at, n):
     """n elements of a dropout mask, from element ``index`` of the stream on."""
     kept = mask.dtype.type(1 / (1 - rate))

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gdl.kernels._jit import njit
+from gdl.kernels._jit import inner, njit
 from gdl.kernels.cpu import _simd
 from gdl.kernels.cpu._arrays import flat, scratch, writable
-from gdl.kernels.cpu._simd import sum_of_squares
+from gdl.kernels.cpu._simd import TILE_ROWS, sum_of_squares
 from gdl.kernels.cpu._team import (
+    FIRST,
     N_THREADS,
     SHARED_WORK,
     announce,
@@ -84,7 +85,7 @@ class Net(NamedTuple):
     partial: Any  # float64, by strip: sums of squares
 
 
-@njit
+@njit(inline="always")
 def forward_layer(me, call, phase, net, rule, step, layer, A, m):
     """Outputs of one layer for m rows of A, with activation and dropout; softmax is left to do."""
     n_in, n_out, activation = net.layers[layer, N_IN], net.layers[layer, N_OUT], net.layers[layer, ACTIVATION]
@@ -115,7 +116,7 @@ def forward_layer(me, call, phase, net, rule, step, layer, A, m):
     close_phase(me, call, tasks, shared)
 
 
-@njit
+@njit(inline="always")
 def compare_rows(net, rule, Y, n_targets, sample_weight, order, first, total_weight, m0, m1):
     """Losses and output deltas of rows m0 to m1 of the batch: deltas of its mean loss."""
     last = net.layers.shape[0] - 1
@@ -135,7 +136,7 @@ def compare_rows(net, rule, Y, n_targets, sample_weight, order, first, total_wei
             net.deltas[k] *= share
 
 
-@njit
+@njit(inline="always")
 def compare(me, call, phase, net, rule, Y, n_targets, sample_weight, order, first, total_weight, m):
     """``compare_rows`` of the whole batch, shared."""
     n_out = net.layers[net.layers.shape[0] - 1, N_OUT]
@@ -150,7 +151,7 @@ def compare(me, call, phase, net, rule, Y, n_targets, sample_weight, order, firs
     close_phase(me, call, blocks, shared)
 
 
-@njit
+@njit(inline="always")
 def backward_layer(me, call, phase, net, rule, layer, m):
     """Deltas of the layer below, and this layer's deltas packed for the product that follows."""
     n_in, n_out = net.layers[layer, N_IN], net.layers[layer, N_OUT]
@@ -185,7 +186,7 @@ def backward_layer(me, call, phase, net, rule, layer, m):
     close_phase(me, call, products + packs, shared)
 
 
-@njit
+@njit(inline="always")
 def learn_strip(net, rule, learning_rate, step, layer, strip, A, m, total_weight, updates):
     """Gradient of one strip of W, then its update; or, for the strip after the last, of b.
 
@@ -210,13 +211,14 @@ def learn_strip(net, rule, learning_rate, step, layer, strip, A, m, total_weight
     if not _simd.all_finite(net.gradients, start, stop):
         return False
     if updates:
+        decay = learning_rate * rule.alpha if strip < strips and rule.solver == ADAMW else 0.0
         update_range(
-            rule, learning_rate, step, strip < strips, net.gradients, net.parameters, net.mean, net.square, start, stop
+            rule, learning_rate, step, decay, net.gradients, net.parameters, net.mean, net.square, start, stop
         )
     return True
 
 
-@njit
+@njit(inline="always")
 def learn_layer(me, call, phase, net, rule, learning_rate, step, layer, A, m, total_weight, updates, bad):
     """Gradients of a layer and its update; returns the sum of squares of W before it, if there is a penalty."""
     n_in, n_out = net.layers[layer, N_IN], net.layers[layer, N_OUT]
@@ -238,28 +240,27 @@ def learn_layer(me, call, phase, net, rule, learning_rate, step, layer, A, m, to
     return squares
 
 
-@njit
-def update_layer(net, rule, learning_rate, step, layer):
-    """The optimizer's step for a whole layer."""
-    n_in, n_out = net.layers[layer, N_IN], net.layers[layer, N_OUT]
-    w, b = net.layers[layer, W_START], net.layers[layer, B_START]
-    g, p, mean, square = net.gradients, net.parameters, net.mean, net.square
-    update_range(rule, learning_rate, step, True, g, p, mean, square, w, w + n_in * n_out)
-    if b >= 0:
-        update_range(rule, learning_rate, step, False, g, p, mean, square, b, b + n_out)
-
-
-@njit
-def clip_gradients(net, rule):
-    """Scale the gradients down to the norm that the rule allows."""
+@inner
+def clip_and_update(net, rule, learning_rate, step):
+    """Scale the gradients down to the norm that the rule allows, and update every piece of the vector."""
     norm = math.sqrt(sum_of_squares(net.gradients, 0, net.gradients.size))
     if norm > rule.max_grad_norm:
         factor = net.gradients.dtype.type(rule.max_grad_norm / norm)
         for k in range(net.gradients.size):
             net.gradients[k] *= factor
+    for layer in range(net.layers.shape[0]):
+        for column in (W_START, B_START):
+            start = net.layers[layer, column]
+            n_rows = net.layers[layer, N_IN] if column == W_START else 1
+            decay = learning_rate * rule.alpha if column == W_START and rule.solver == ADAMW else 0.0
+            if start >= 0:
+                update_range(
+                    rule, learning_rate, step, decay, net.gradients, net.parameters, net.mean, net.square,
+                    start, start + n_rows * net.layers[layer, N_OUT],
+                )  # fmt: skip
 
 
-@njit
+@inner
 def batch_weight(sample_weight, order, first, m):
     """Total weight of a batch, row after row."""
     if sample_weight.size == 0:
@@ -270,7 +271,7 @@ def batch_weight(sample_weight, order, first, m):
     return total
 
 
-@njit
+@njit(inline="always")
 def predict_and_compare(me, call, phase, net, rule, step, X, Y, n_targets, sample_weight, order, first, m, total):
     """The first two parts of a step: outputs, losses and the deltas of every layer; returns the next phase."""
     last = net.layers.shape[0] - 1
@@ -284,7 +285,7 @@ def predict_and_compare(me, call, phase, net, rule, step, X, Y, n_targets, sampl
     return phase + 1
 
 
-@njit
+@njit(inline="always")
 def one_step(
     me, call, phase, net, rule, learning_rate, step, X, Y, n_targets, sample_weight, order, first, m, loss, at, bad
 ):
@@ -319,9 +320,7 @@ def one_step(
         if bad[0]:
             loss[at] = np.inf
         elif not updates:
-            clip_gradients(net, rule)
-            for layer in range(last + 1):
-                update_layer(net, rule, learning_rate, step, layer)
+            clip_and_update(net, rule, learning_rate, step)
     return phase, not bad[0]
 
 
@@ -331,7 +330,7 @@ def _train_epoch(
     step_losses, bad,
 ):  # fmt: skip
     announce(me, team, number)
-    phase = 1
+    phase = FIRST
     going = True
     for s in range(step_losses.size):
         if going:
@@ -352,7 +351,7 @@ def _loss_and_gradient(
 ):
     """Sums over batches of what the workspace holds; the gradient's in ``totals``, float64."""
     announce(me, team, number)
-    phase = 1
+    phase = FIRST
     n = rows.size
     total = batch_weight(sample_weight, rows, 0, n)
     data_loss = 0.0
@@ -376,7 +375,7 @@ def _loss_and_gradient(
         finish_gradient(net, alpha, data_loss, total, totals, loss)
 
 
-@njit
+@inner
 def finish_gradient(net, alpha, data_loss, total, totals, loss):
     """Add the penalty to the gradient of the data."""
     squares = 0.0
@@ -399,7 +398,7 @@ def _net(layers, state):
     capacity = state.workspace.shape[1] // int(widths.sum())
     widest = int(widths.max())
     moments = [row for row in state.moments] + [state.gradients] * 2
-    strips = max(n_strips(int(n_in), int(n_out)) for n_in, n_out in layers[:, :2])
+    strips = int(layers[:, N_IN].max()) // TILE_ROWS + 1  # at most: a strip has at least a tile's rows
     offsets = scratch("offsets", (len(layers) + 1) * capacity, np.int64)
     # Row i of what layer l puts out, which is the input of layer l + 1; the first rows are the batch's.
     starts = layers[:, UNIT_START, None] * capacity + layers[:, N_OUT, None] * np.arange(capacity)
@@ -449,7 +448,7 @@ def all_finite(X, finite):
     finite[0] = 1.0 if _simd.all_finite(X.ravel(), 0, X.size) else 0.0
 
 
-@njit
+@inner
 def rows_through(X, x, m, layers, parameters, buffer, starts, out, out_start, offsets, panel, at):
     """Take m rows of X through all layers; ``starts`` says where in ``buffer`` each layer's outputs go.
 
@@ -473,7 +472,7 @@ def rows_through(X, x, m, layers, parameters, buffer, starts, out, out_start, of
         A, a = C, c
 
 
-@njit
+@inner
 def two_buffers(layers, m):
     """Where each layer's outputs go if two buffers of the widest layer take turns, and their size."""
     widest = layers[:, N_OUT].max()
@@ -502,8 +501,8 @@ def _predict(me, call, team, number, X, n, layers, parameters, out, buffers, off
     starts += me * size
     n_in, n_out = layers[0, N_IN], layers[layers.shape[0] - 1, N_OUT]
     tasks = (n + PREDICT_ROWS - 1) // PREDICT_ROWS
-    shared = open_phase(me, call, 1, tasks, SHARED_WORK)
-    task = claim(me, call, 1, tasks, shared)
+    shared = open_phase(me, call, FIRST, tasks, SHARED_WORK)
+    task = claim(me, call, FIRST, tasks, shared)
     while task >= 0:
         first = task * PREDICT_ROWS
         rows_through(
@@ -511,7 +510,7 @@ def _predict(me, call, team, number, X, n, layers, parameters, out, buffers, off
             offsets[me], panel, me * panel_items(panel),
         )  # fmt: skip
         finish(call, shared)
-        task = claim(me, call, 1, tasks, shared)
+        task = claim(me, call, FIRST, tasks, shared)
     close_phase(me, call, tasks, shared)
     end_call(me, call, team)
 
@@ -521,8 +520,8 @@ def _forward(me, call, team, number, X, n, layers, parameters, activations, offs
     announce(me, team, number)
     last = layers.shape[0] - 1
     tasks = (n + PREDICT_ROWS - 1) // PREDICT_ROWS
-    shared = open_phase(me, call, 1, tasks, SHARED_WORK)
-    task = claim(me, call, 1, tasks, shared)
+    shared = open_phase(me, call, FIRST, tasks, SHARED_WORK)
+    task = claim(me, call, FIRST, tasks, shared)
     while task >= 0:
         first = task * PREDICT_ROWS
         starts = layers[:, UNIT_START] * n + first * layers[:, N_OUT]
@@ -531,7 +530,7 @@ def _forward(me, call, team, number, X, n, layers, parameters, activations, offs
             activations, starts[last], offsets[me], panel, me * panel_items(panel),
         )  # fmt: skip
         finish(call, shared)
-        task = claim(me, call, 1, tasks, shared)
+        task = claim(me, call, FIRST, tasks, shared)
     close_phase(me, call, tasks, shared)
     end_call(me, call, team)
 

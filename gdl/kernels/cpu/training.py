@@ -12,7 +12,7 @@ import numpy as np
 from gdl.kernels._jit import inner, njit
 from gdl.kernels.cpu import _simd
 from gdl.kernels.cpu._arrays import flat, scratch, writable
-from gdl.kernels.cpu._simd import TILE_ROWS, sum_of_squares
+from gdl.kernels.cpu._simd import TILE_ROWS, borrow, sum_of_squares
 from gdl.kernels.cpu._team import (
     FIRST,
     N_THREADS,
@@ -324,12 +324,25 @@ def one_step(
     return phase, not bad[0]
 
 
+@njit(inline="always")
+def borrow_net(net):
+    """The net's arrays without reference counts."""
+    return Net(
+        borrow(net.layers), net.capacity, borrow(net.parameters), borrow(net.gradients), borrow(net.mean),
+        borrow(net.square), borrow(net.outputs), borrow(net.deltas), borrow(net.inputs), borrow(net.masks),
+        borrow(net.panel), borrow(net.panels), borrow(net.offsets), borrow(net.losses),
+        borrow(net.column_sums), borrow(net.partial),
+    )  # fmt: skip
+
+
 @njit
 def _train_epoch(
     me, call, team, number, X, Y, n_targets, sample_weight, order, batch_size, rule, learning_rates, step, net,
     step_losses, bad,
 ):  # fmt: skip
     announce(me, team, number)
+    call, net, X, Y, bad = borrow(call), borrow_net(net), borrow(X), borrow(Y), borrow(bad)
+    sample_weight, order, step_losses = borrow(sample_weight), borrow(order), borrow(step_losses)
     phase = FIRST
     going = True
     for s in range(step_losses.size):
@@ -351,6 +364,8 @@ def _loss_and_gradient(
 ):
     """Sums over batches of what the workspace holds; the gradient's in ``totals``, float64."""
     announce(me, team, number)
+    call, net, X, Y, bad = borrow(call), borrow_net(net), borrow(X), borrow(Y), borrow(bad)
+    sample_weight, rows, totals = borrow(sample_weight), borrow(rows), borrow(totals)
     phase = FIRST
     n = rows.size
     total = batch_weight(sample_weight, rows, 0, n)

@@ -18,6 +18,7 @@ def blocks():
             yield pytest.param(page, "\n" * line + match[1], id=f"{page.relative_to(ROOT)}:{line}")
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize(("page", "code"), list(blocks()))
 def test_code_blocks_run(page, code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -119,8 +119,8 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
 
     def _store(self, arguments: dict[str, Any]) -> None:
         """Keep the arguments of ``__init__`` as they are, which is all that ``clone`` allows."""
-        for name in self._get_param_names():
-            setattr(self, name, arguments[name])
+        del arguments["self"]
+        self.__dict__.update(arguments)
 
     # What the two estimators do each in their way.
 

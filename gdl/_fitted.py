@@ -74,20 +74,15 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
         What a service sends, a plain array of the model's type, takes a short way through the same checks.
         """
-        if self._at_hand:
-            dtype, n_in, n_out, n_rows, layers, parameters, all_finite, predict_rows = self._at_hand
-            if (
-                type(X) is np.ndarray
-                and X.dtype is dtype
-                and X.ndim == 2
-                and X.shape[1] == n_in
-                and 0 < X.shape[0] <= n_rows
-                and X.flags.c_contiguous
-            ):
+        at_hand = self._at_hand
+        if at_hand and type(X) is np.ndarray and X.ndim == 2:
+            dtype, n_in, n_out, most_rows, layers, parameters, all_finite, predict_rows = at_hand
+            n_rows, n_columns = X.shape
+            if X.dtype is dtype and n_columns == n_in and 0 < n_rows <= most_rows and X.flags.c_contiguous:
                 finite = np.empty(1)
                 all_finite(X, finite)
                 if finite[0]:
-                    out = np.empty((X.shape[0], n_out), dtype)
+                    out = np.empty((n_rows, n_out), dtype)
                     predict_rows(X, layers, parameters, out)
                     return out
         return self._checked_outputs(X)
@@ -97,10 +92,10 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         X = _validation.check_inputs(self, X)
         kernel_set = kernels.load(self._device)
         if not self._at_hand and "feature_names_in_" not in vars(self):  # a plain array has no names to compare
-            n_rows = rows_in_a_run(self._layers, 2, 1024)
+            most_rows = rows_in_a_run(self._layers, 2, 1024)
             functions = kernel_set.all_finite, kernel_set.predict
             dtype, n_out = self._parameters.dtype, int(self._layers[-1, layout.N_OUT])
-            self._at_hand[:] = dtype, X.shape[1], n_out, n_rows, self._layers, self._parameters, *functions
+            self._at_hand[:] = dtype, X.shape[1], n_out, most_rows, self._layers, self._parameters, *functions
         return predict(kernel_set, X, self._layers, self._parameters)
 
     def transform(self, X: Any) -> Any:

@@ -76,7 +76,8 @@ def check_inputs(estimator: Any, X: Any) -> NDArray[Any]:
     """Return X as a fitted estimator's kernels take it."""
     check_dense(estimator, X)
     dtype = estimator.parameters_.dtype
-    checked: NDArray[Any] = validate_data(estimator, X, dtype=dtype, order="C", reset=False)
+    with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is infinite, and refused as such
+        checked: NDArray[Any] = validate_data(estimator, X, dtype=dtype, order="C", reset=False)
     return checked
 
 
@@ -93,16 +94,17 @@ def check_samples(
     # scikit-learn's check writes on the estimator before it has seen everything, so it gets a stand-in.
     stand_in = object.__new__(type(estimator))
     vars(stand_in).update(known or {})
-    X, y = validate_data(
-        stand_in,
-        X,
-        y,
-        dtype=dtype,
-        order="C",
-        multi_output=True,
-        y_numeric=is_regressor(estimator),
-        reset=known is None,
-    )
+    with np.errstate(over="ignore", invalid="ignore"):
+        X, y = validate_data(
+            stand_in,
+            X,
+            y,
+            dtype=dtype,
+            order="C",
+            multi_output=True,
+            y_numeric=is_regressor(estimator),
+            reset=known is None,
+        )
     if y.ndim == 2 and y.shape[1] == 1:
         y = column_or_1d(y, warn=True)
     return X, y, vars(stand_in)
@@ -112,7 +114,8 @@ def check_weights(sample_weight: Any, X: NDArray[Any]) -> NDArray[Any]:
     """Return one weight a sample, of X's type; of shape (0,) for None."""
     if sample_weight is None:
         return np.empty(0, X.dtype)
-    weights: NDArray[Any] = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
+    with np.errstate(over="ignore", invalid="ignore"):
+        weights: NDArray[Any] = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
     return np.ascontiguousarray(weights)
 
 
@@ -140,15 +143,17 @@ def targets_of_labels(y: NDArray[Any], classes: Any = None) -> Target:
     return Target("softmax", "log_loss", len(classes), classes)
 
 
-def is_multilabel(y: NDArray[Any]) -> bool:
+def is_multilabel(y: NDArray[Any], name: str = "y") -> bool:
     """Whether y has a column of 0 and 1 for each label; refuse what is no label at all."""
+    if y.ndim == 1 and y.dtype.kind in "biuU":  # always labels; the check below takes longer than some epochs
+        return False
     check_classification_targets(y)
     if y.ndim == 1:
         return False
     if not np.isin(y, (0, 1)).all():
         raise ValueError(
-            f"y has shape {y.shape} and other values than 0 and 1; pass a column of 0 and 1 for each label, or fit "
-            "one classifier for each column."
+            f"{name} has shape {y.shape} and other values than 0 and 1; pass a column of 0 and 1 for each label, or "
+            "fit one classifier for each column."
         )
     return True
 
@@ -191,9 +196,7 @@ def balanced_weights(numbers: NDArray[np.intp], weights: NDArray[Any], n_classes
     [0.67, 2.0]
     """
     counts = np.bincount(numbers, weights=weights if len(weights) else None, minlength=n_classes)
-    shares: NDArray[np.float64] = np.divide(
-        counts.sum(), n_classes * counts, out=np.zeros(n_classes), where=counts > 0
-    )
+    shares: NDArray[np.float64] = np.divide(counts.sum(), n_classes * counts, out=np.zeros(n_classes), where=counts > 0)
     return shares
 
 
@@ -210,12 +213,10 @@ def given_weights(class_weight: dict[Any, float], classes: list[Any]) -> NDArray
 
 def encode_labels(y: NDArray[Any], target: Target, dtype: np.dtype[Any], name: str = "y") -> NDArray[Any]:
     """Return labels as kernels take them: the class number, or 0 and 1 in a column for each label."""
-    multilabel = is_multilabel(y)
+    multilabel = is_multilabel(y, name)
     if target.multilabel:
         if not multilabel or y.shape[1] != target.n_outputs:
-            raise ValueError(
-                f"{name} has shape {y.shape}, but must have {target.n_outputs} columns, one a label."
-            )
+            raise ValueError(f"{name} has shape {y.shape}, but must have {target.n_outputs} columns, one a label.")
         return np.ascontiguousarray(y, dtype)
     if multilabel:
         raise ValueError(f"{name} has shape {y.shape}, but must have one label a sample, shape ({len(y)},).")
@@ -245,8 +246,11 @@ def encode_numbers(y: NDArray[Any], target: Target, dtype: np.dtype[Any], name: 
 
 def check_init(init: Any, n_parameters: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return a copy of the first parameters that the user gave."""
-    with np.errstate(over="ignore"):
-        parameters = np.array(init, dtype)
+    try:
+        with np.errstate(over="ignore"):
+            parameters = np.array(init, dtype)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"init must be a vector of numbers, but NumPy says: {error}.") from error
     if parameters.shape != (n_parameters,):
         raise ValueError(
             f"init has shape {parameters.shape}, but the network has {n_parameters} parameters; "

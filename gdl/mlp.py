@@ -254,11 +254,14 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
         """
         outputs = self._outputs(X)
-        if outputs.shape[1] == 1:
-            return self.classes_.take(outputs.ravel() > 0.5)
-        if self._target.multilabel:
-            return (outputs > 0.5).astype(int)
-        return self.classes_.take(outputs.argmax(1))
+        n_outputs = outputs.shape[1]
+        if n_outputs == 1:
+            labels = self.classes_.take(outputs.ravel() > 0.5)
+        elif self._target.multilabel:
+            labels = (outputs > 0.5).astype(int)
+        else:
+            labels = self.classes_[outputs.argmax(1)]
+        return labels
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Predict the probability of each class.

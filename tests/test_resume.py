@@ -233,10 +233,11 @@ def test_ctrl_c_stops_at_a_whole_step_and_loses_nothing(data, kernels, monkeypat
     X, y = data
     at_once = MLPClassifier(**SMALL, max_iter=8).fit(X, y)
     model = MLPClassifier(**SMALL, max_iter=8, warm_start=True)
-    with monkeypatch.context() as patch, pytest.warns(UserWarning, match="Training interrupted by user"):
+    with monkeypatch.context() as patch:
         patch.setattr("gdl.training.RUN_SECONDS", 0.0)  # one step a call, so that it comes amid an epoch
         patch.setattr("gdl.kernels.load", lambda device: StopAfter(kernels, n_calls))
-        model.fit(X, y)
+        with pytest.warns(UserWarning, match="Training interrupted by user"):
+            model.fit(X, y)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert model._training.step == n_calls
     assert model.n_iter_ == n_calls // 4
@@ -251,9 +252,10 @@ def test_ctrl_c_stops_lbfgs_at_a_whole_step(data, kernels, monkeypatch):
     parameters = {"hidden_layer_sizes": (4,), "solver": "lbfgs", "random_state": 0}
     at_once = MLPClassifier(**parameters, max_iter=10).fit(X, y)
     model = MLPClassifier(**parameters, max_iter=10, warm_start=True)
-    with monkeypatch.context() as patch, pytest.warns(UserWarning, match="Training interrupted by user"):
+    with monkeypatch.context() as patch:
         patch.setattr("gdl.kernels.load", lambda device: StopAfter(kernels, 4))
-        model.fit(X, y)
+        with pytest.warns(UserWarning, match="Training interrupted by user"):
+            model.fit(X, y)
     assert 0 < model.n_iter_ < 5
     assert_same(model.set_params(max_iter=10 - model.n_iter_).fit(X, y), at_once)
 

@@ -69,8 +69,8 @@ def read_digits(epochs: int) -> None:
     print(f"{len(X_train)} digits of 8 x 8 pixels to learn from, {len(X_test)} to be tested on, {epochs} epochs")
 
     settings = SETTINGS | {"max_iter": epochs, "n_iter_no_change": epochs}
-    seconds = fit(MLPClassifier(**settings | {"max_iter": 1}), X_train[:200], y_train[:200])
-    print(f"kernels ready in {seconds:.1f} s", flush=True)
+    print("compiling kernels, or loading them from disk: ", end="", flush=True)
+    print(f"{fit(MLPClassifier(**settings | {'max_iter': 1}), X_train[:200], y_train[:200]):.1f} s", flush=True)
     rows = []
     for name, model in (
         ("gdl", MLPClassifier(**settings, verbose=1)),

@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from gdl.kernels._jit import inner, njit
 from gdl.kernels.cpu._atomics import add, load, pause, store, swap_if_equal
 
 # Words of a call, those written by different threads on different cache lines.
-TICKET, DONE, NEXT, N_THREADS, ALONE, N_WORDS = 0, 16, 32, 33, 34, 48
+TICKET, DONE, NEXT, N_THREADS, ALONE, SPINS, N_WORDS = 0, 16, 32, 33, 34, 35, 48
 # Words of a team: the number of the call announced last, and the helpers that are in Python.
 CALL, BUSY = 0, 16
 TASK_BITS = 20
@@ -34,12 +35,15 @@ FIRST = np.int64(1)  # NumPy's: for a constant of Python's Numba would compile e
 QUIT = 1 << 40
 # A phase of fewer floating-point operations is not worth sharing: 0.3 us at 200 GFLOP/s is 60 thousand.
 SHARED_WORK = 150_000
-# Checks before a waiting thread sleeps, about 20 to 100 us; then it looks again every 20 us or so.
-SPINS = 2_000
+# How long a thread spins before it sleeps: longer than any task of a call takes, so that the leader sleeps
+# only for a helper that the system has taken off its core. Then it looks again every 20 us or so.
+SPIN_US = 400
 SLEEP_US = 20
 # After the leader had to sleep for a helper, the other core is busy: for each microsecond lost it computes
 # this many operations alone, some 20 times as long.
 ALONE_PER_US = 2_000_000
+# A helper that waits for its next call spins this long, then parks in Python.
+AWAIT_US = 200
 
 if config.DISABLE_JIT:
 
@@ -82,7 +86,7 @@ def _reach(call, phase):
     ticket = load(call, TICKET)
     while ticket >> TASK_BITS < phase:
         spins += 1
-        if spins < SPINS:
+        if spins < call[SPINS]:
             pause()
         else:
             _sleep(SLEEP_US)
@@ -123,11 +127,11 @@ def close_phase(me, call, n_tasks, shared):
     spins = 0
     while load(call, DONE) < n_tasks:
         spins += 1
-        if spins < SPINS:
+        if spins < call[SPINS]:
             pause()
         else:
+            call[ALONE] += (SPIN_US if spins == call[SPINS] else SLEEP_US) * ALONE_PER_US
             _sleep(SLEEP_US)
-            call[ALONE] += SLEEP_US * ALONE_PER_US
 
 
 @inner
@@ -149,23 +153,40 @@ def end_call(me, call, team):
     """
     if me == 0 and call[N_THREADS] > 1:
         store(call, TICKET, QUIT << TASK_BITS)
-        for _ in range(SPINS // 4):
+        for _ in range(call[SPINS] // 16):
             if load(team, BUSY) == 0:
                 break
             pause()
 
 
 @njit
-def _await_call(team, seen, busy):
+def _await_call(team, seen, busy, spins):
     """Spin until a call after number ``seen`` is announced; False if none came in a while."""
     if busy:
         add(team, BUSY, -1)
-    for _ in range(2 * SPINS):
+    for _ in range(spins):
         if load(team, CALL) != seen:
             add(team, BUSY, 1)
             return True
         pause()
     return False
+
+
+@njit
+def _spin(n):
+    for _ in range(n):
+        pause()
+
+
+def _spins_per_us() -> float:
+    """Measure how long the pause instruction takes: 1 to 50 ns, by processor."""
+    _spin(1)
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        _spin(1000)
+        seconds.append(time.perf_counter() - start)
+    return 1000 / (min(seconds) * 1e6)
 
 
 class Team:
@@ -180,15 +201,18 @@ class Team:
         self._parked = 0
         self._n_helpers = 0
         self._alone = 0
+        self._spins_per_us = 0.0
         self._call: tuple[Any, ...] = ()
 
     def run(self, n_threads: int, function: Any, arguments: tuple[Any, ...]) -> None:
         """Run ``function(me, call, team, number, *arguments)`` in this thread and the helpers."""
+        self._spins_per_us = self._spins_per_us or _spins_per_us()
         while self._n_helpers < n_threads - 1:
             self._n_helpers += 1
             threading.Thread(target=self._help, args=(self._n_helpers,), name="gdl-helper", daemon=True).start()
         call = _new_call(n_threads)
         call[ALONE] = self._alone
+        call[SPINS] = int(SPIN_US * self._spins_per_us)
         with self._lock:
             self._number += 1
             number, parked = self._number, self._parked
@@ -200,9 +224,9 @@ class Team:
         self._alone = call[ALONE]
 
     def _help(self, me: int) -> None:
-        seen, busy = 0, False
+        seen, busy, spins = 0, False, int(AWAIT_US * self._spins_per_us)
         while True:
-            called = _await_call(self._words, seen, busy)
+            called = _await_call(self._words, seen, busy, spins)
             with self._lock:
                 if not called and self._number == seen:
                     self._parked += 1

@@ -25,6 +25,7 @@ from gdl.kernels.cpu._simd import (
     column_tile_82,
     column_tile_83,
     pack,
+    part,
     row_tile_11,
     row_tile_12,
     row_tile_13,
@@ -125,16 +126,16 @@ def pack_transposed(B, b, b_stride, n, w, panel, at):
     """Write ``panel[p, j] = B[j, p]`` for p < n and j < w, columns padded with zeros to whole vectors."""
     lanes = VECTOR_BYTES // B.itemsize
     width = round_up(w, lanes)
-    p_blocks = n // lanes * lanes
-    for j in range(0, w // lanes * lanes, lanes):
+    panel = part(panel, at, n * width)
+    p_blocks, w_blocks = n // lanes * lanes, w // lanes * lanes
+    for j in range(0, w_blocks, lanes):
         for p in range(0, p_blocks, lanes):
-            transpose_block(B, b + j * b_stride + p, b_stride, panel, at + p * width + j, width)
-        for p in range(p_blocks, n):
-            for k in range(j, j + lanes):
-                panel[at + p * width + k] = B[b + k * b_stride + p]
-    for p in range(n):
-        for j in range(w // lanes * lanes, width):
-            panel[at + p * width + j] = B[b + j * b_stride + p] if j < w else 0
+            transpose_block(B, b + j * b_stride + p, b_stride, panel, p * width + j, width)
+    for j in range(width):
+        start = p_blocks if j < w_blocks else 0
+        column = part(B, b + j * b_stride, n)  # beyond B where j is padding, and not read there
+        for p in range(start, n):
+            panel[p * width + j] = column[p] if j < w else 0
 
 
 @inner

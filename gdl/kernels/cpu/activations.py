@@ -4,6 +4,7 @@ import math
 
 from gdl.kernels._jit import inner, njit
 from gdl.kernels.cpu._math import exp, expm1, logistic, normal_cdf, softplus, tanh
+from gdl.kernels.cpu._simd import part
 from gdl.kernels.layout import ACTIVATIONS, LEAKY_SLOPE
 
 IDENTITY = ACTIVATIONS["identity"]
@@ -23,112 +24,116 @@ INVERSE_ROOT_TWO_PI = 1 / math.sqrt(2 * math.pi)
 @inner
 def activate_range(Z, z, activation, A, a, n):
     """Apply an elementwise activation to n elements."""
+    Z, A = part(Z, z, n), part(A, a, n)
     one = Z.dtype.type(1)
     zero = Z.dtype.type(0)
     if activation == IDENTITY:
         for i in range(n):
-            A[a + i] = Z[z + i]
+            A[i] = Z[i]
     elif activation == RELU:
         for i in range(n):
-            x = Z[z + i]
-            A[a + i] = zero if x < zero else x
+            x = Z[i]
+            A[i] = zero if x < zero else x
     elif activation == LEAKY_RELU:
         slope = Z.dtype.type(LEAKY_SLOPE)
         for i in range(n):
-            x = Z[z + i]
-            A[a + i] = slope * x if x < zero else x
+            x = Z[i]
+            A[i] = slope * x if x < zero else x
     elif activation == LOGISTIC:
         for i in range(n):
-            A[a + i] = logistic(Z[z + i])
+            A[i] = logistic(Z[i])
     elif activation == TANH:
         for i in range(n):
-            A[a + i] = tanh(Z[z + i])
+            A[i] = tanh(Z[i])
     elif activation == ELU:
         for i in range(n):
-            x = Z[z + i]
+            x = Z[i]
             below = expm1(x if x < zero else zero)
-            A[a + i] = below if x < zero else x
+            A[i] = below if x < zero else x
     elif activation == SOFTPLUS:
         for i in range(n):
-            A[a + i] = softplus(Z[z + i])
+            A[i] = softplus(Z[i])
     elif activation == GELU:
         for i in range(n):
-            x = Z[z + i]
-            A[a + i] = x * normal_cdf(x)
+            x = Z[i]
+            A[i] = x * normal_cdf(x)
     elif activation == SILU:
         for i in range(n):
-            x = Z[z + i]
-            A[a + i] = x * logistic(x)
+            x = Z[i]
+            A[i] = x * logistic(x)
     elif activation == EXP:
         for i in range(n):
-            A[a + i] = exp(Z[z + i])
+            A[i] = exp(Z[i])
     else:
         for i in range(n):
-            A[a + i] = one
+            A[i] = one
 
 
 @inner
 def slope_range(Z, z, A, a, scale, dA, d, activation, dZ, e, n):
     """Gradient through an elementwise activation, n elements; the output is ``scale A``."""
+    Z, A, dA, dZ = part(Z, z, n), part(A, a, n), part(dA, d, n), part(dZ, e, n)
     one = A.dtype.type(1)
     zero = A.dtype.type(0)
     if activation == IDENTITY:
         for i in range(n):
-            dZ[e + i] = dA[d + i]
+            dZ[i] = dA[i]
     elif activation == RELU:
         for i in range(n):
-            dZ[e + i] = dA[d + i] if A[a + i] > zero else zero
+            dZ[i] = dA[i] if A[i] > zero else zero
     elif activation == LEAKY_RELU:
         slope = A.dtype.type(LEAKY_SLOPE)
         for i in range(n):
-            dZ[e + i] = dA[d + i] if A[a + i] > zero else slope * dA[d + i]
+            dZ[i] = dA[i] if A[i] > zero else slope * dA[i]
     elif activation == LOGISTIC:
         for i in range(n):
-            y = scale * A[a + i]
-            dZ[e + i] = dA[d + i] * y * (one - y)
+            y = scale * A[i]
+            dZ[i] = dA[i] * y * (one - y)
     elif activation == TANH:
         for i in range(n):
-            y = scale * A[a + i]
-            dZ[e + i] = dA[d + i] * (one - y * y)
+            y = scale * A[i]
+            dZ[i] = dA[i] * (one - y * y)
     elif activation == ELU:
         for i in range(n):
-            y = scale * A[a + i]
-            dZ[e + i] = dA[d + i] if y > zero else dA[d + i] * (y + one)
+            y = scale * A[i]
+            dZ[i] = dA[i] if y > zero else dA[i] * (y + one)
     elif activation == SOFTPLUS:
         for i in range(n):
-            dZ[e + i] = dA[d + i] * -expm1(-scale * A[a + i])
+            dZ[i] = dA[i] * -expm1(-scale * A[i])
     elif activation == GELU:
         height = A.dtype.type(INVERSE_ROOT_TWO_PI)
         half = A.dtype.type(0.5)
         for i in range(n):
-            x = Z[z + i]
-            dZ[e + i] = dA[d + i] * (normal_cdf(x) + x * height * exp(-half * x * x))
+            x = Z[i]
+            dZ[i] = dA[i] * (normal_cdf(x) + x * height * exp(-half * x * x))
     elif activation == SILU:
         for i in range(n):
-            x = Z[z + i]
+            x = Z[i]
             share = logistic(x)
-            dZ[e + i] = dA[d + i] * share * (one + x * (one - share))
+            dZ[i] = dA[i] * share * (one + x * (one - share))
 
 
 @inner
 def softmax_rows(Z, z, A, a, n_rows, n_out):
     """Softmax of each of n_rows rows; A may be Z. The exponentials are one loop over all rows."""
     for i in range(n_rows):
-        largest = Z[z + i * n_out]
+        x, y = part(Z, z + i * n_out, n_out), part(A, a + i * n_out, n_out)
+        largest = x[0]
         for k in range(1, n_out):
-            x = Z[z + i * n_out + k]
-            largest = x if x > largest else largest
+            largest = x[k] if x[k] > largest else largest
         for k in range(n_out):
-            A[a + i * n_out + k] = Z[z + i * n_out + k] - largest
+            y[k] = x[k] - largest
+    block = part(A, a, n_rows * n_out)
     for i in range(n_rows * n_out):
-        A[a + i] = exp(A[a + i])
+        block[i] = exp(block[i])
     for i in range(n_rows):
-        total = A.dtype.type(0)
-        for k in range(n_out):
-            total += A[a + i * n_out + k]
+        y = part(A, a + i * n_out, n_out)
+        total = y[0]
+        for k in range(1, n_out):
+            total += y[k]
         share = A.dtype.type(1) / total
         for k in range(n_out):
-            A[a + i * n_out + k] *= share
+            y[k] *= share
 
 
 @njit

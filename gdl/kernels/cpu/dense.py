@@ -4,7 +4,7 @@ import numpy as np
 
 from gdl.kernels._jit import inner, njit
 from gdl.kernels.cpu._arrays import flat, scratch
-from gdl.kernels.cpu._simd import STORE, STORE_GATED, STORE_RELU, TILE_ROWS, VECTOR_BYTES
+from gdl.kernels.cpu._simd import STORE, STORE_GATED, STORE_RELU, TILE_ROWS, VECTOR_BYTES, part
 from gdl.kernels.cpu._team import FIRST, N_THREADS, announce, claim, close_phase, end_call, finish, n_threads, open_phase, run
 from gdl.kernels.cpu._tile import (
     AS_IS,
@@ -31,7 +31,7 @@ STRIP_ITEMS = 16 * 1024
 
 @inner
 def strip_rows(n_in, n_out):
-    """Rows of W in one strip of its gradient."""
+    """Rows of W in one strip of its gradient, a whole number of tiles."""
     return max(TILE_ROWS, min(round_up(n_in, TILE_ROWS), STRIP_ITEMS // n_out // TILE_ROWS * TILE_ROWS))
 
 
@@ -100,19 +100,20 @@ def weight_gradient_strip(strip, A, offsets, o, m, dZ, z, panels, n_in, n_out, d
         transposed_product_rows(A, offsets, o, i0, i1, dZ, z, AS_IS, m, dW, w, n_out)
     else:
         transposed_product_rows(A, offsets, o, i0, i1, panels, ZERO, PACKED, m, dW, w, n_out)
-    return w + i0 * n_out, w + i1 * n_out
 
 
 @inner
 def sum_rows(dZ, z, m, n_out, sums, db, b):
     """Sum of dZ over rows, row after row in float64; ``sums`` has room for n_out numbers."""
+    sums, db = part(sums, 0, n_out), part(db, b, n_out)
     for k in range(n_out):
         sums[k] = 0.0
     for i in range(m):
+        row = part(dZ, z + i * n_out, n_out)
         for k in range(n_out):
-            sums[k] += np.float64(dZ[z + i * n_out + k])
+            sums[k] += np.float64(row[k])
     for k in range(n_out):
-        db[b + k] = sums[k]
+        db[k] = sums[k]
 
 
 @inner

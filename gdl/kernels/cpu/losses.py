@@ -4,6 +4,7 @@ import numpy as np
 
 from gdl.kernels._jit import inner, njit
 from gdl.kernels.cpu._math import log, log1p
+from gdl.kernels.cpu._simd import part
 from gdl.kernels.layout import LOSSES
 
 LOG_LOSS = LOSSES["log_loss"]
@@ -18,83 +19,90 @@ HUBER = LOSSES["huber"]
 def log_loss_row(P, p, Y, y, n_out, dZ, d):
     """Log loss of one row of softmax outputs."""
     c = np.int64(Y[y])
+    P, dZ = part(P, p, n_out), part(dZ, d, n_out)
     eps = np.float64(np.finfo(P.dtype).eps)
-    share = min(max(np.float64(P[p + c]), eps), 1 - eps)
+    share = min(max(np.float64(P[c]), eps), 1 - eps)
     for k in range(n_out):
-        dZ[d + k] = P[p + k]
-    dZ[d + c] -= P.dtype.type(1)
+        dZ[k] = P[k]
+    dZ[c] -= P.dtype.type(1)
     return -log(share)
 
 
 @inner
 def binary_log_loss_row(P, p, Y, y, n_out, dZ, d):
     """Log loss of one row of logistic outputs."""
+    P, Y, dZ = part(P, p, n_out), part(Y, y, n_out), part(dZ, d, n_out)
     eps = np.float64(np.finfo(P.dtype).eps)
     total = 0.0
     for k in range(n_out):
-        share = min(max(np.float64(P[p + k]), eps), 1 - eps)
-        total -= log(share) if Y[y + k] > 0.5 else log1p(-share)
-        dZ[d + k] = P[p + k] - Y[y + k]
+        share = min(max(np.float64(P[k]), eps), 1 - eps)
+        total -= log(share) if Y[k] > 0.5 else log1p(-share)
+        dZ[k] = P[k] - Y[k]
     return total
 
 
 @inner
 def squared_error_row(P, p, Y, y, n_out, dZ, d):
     """Half the squared error of one row."""
+    P, Y, dZ = part(P, p, n_out), part(Y, y, n_out), part(dZ, d, n_out)
     total = 0.0
     for k in range(n_out):
-        r = np.float64(P[p + k]) - np.float64(Y[y + k])
+        r = np.float64(P[k]) - np.float64(Y[k])
         total += r * r
-        dZ[d + k] = P[p + k] - Y[y + k]
+        dZ[k] = P[k] - Y[k]
     return 0.5 * total / n_out
 
 
 @inner
 def poisson_row(P, p, Y, y, n_out, dZ, d):
     """Half the Poisson deviance of one row."""
+    P, Y, dZ = part(P, p, n_out), part(Y, y, n_out), part(dZ, d, n_out)
     total = 0.0
     for k in range(n_out):
-        rate = np.float64(P[p + k])
-        count = np.float64(Y[y + k])
+        rate = np.float64(P[k])
+        count = np.float64(Y[k])
         if count > 0:
             total += count * log(count / rate)
         total += rate - count
-        dZ[d + k] = P[p + k] - Y[y + k]
+        dZ[k] = P[k] - Y[k]
     return total
 
 
 @inner
 def absolute_error_row(P, p, Y, y, n_out, dZ, d):
     """Absolute error of one row."""
+    P, Y, dZ = part(P, p, n_out), part(Y, y, n_out), part(dZ, d, n_out)
     total = 0.0
     for k in range(n_out):
-        total += abs(np.float64(P[p + k]) - np.float64(Y[y + k]))
-        dZ[d + k] = np.sign(P[p + k] - Y[y + k])
+        total += abs(np.float64(P[k]) - np.float64(Y[k]))
+        dZ[k] = np.sign(P[k] - Y[k])
     return total / n_out
 
 
 @inner
 def huber_row(P, p, Y, y, n_out, delta, dZ, d):
     """Huber's loss of one row."""
+    P, Y, dZ = part(P, p, n_out), part(Y, y, n_out), part(dZ, d, n_out)
     limit = P.dtype.type(delta)
     total = 0.0
     for k in range(n_out):
-        r = abs(np.float64(P[p + k]) - np.float64(Y[y + k]))
+        r = abs(np.float64(P[k]) - np.float64(Y[k]))
         total += 0.5 * r * r if r <= delta else delta * (r - 0.5 * delta)
-        slope = P[p + k] - Y[y + k]
+        slope = P[k] - Y[k]
         slope = limit if slope > limit else slope
-        dZ[d + k] = -limit if slope < -limit else slope
+        dZ[k] = -limit if slope < -limit else slope
     return total / n_out
 
 
 @inner
 def quantile_row(P, p, Y, y, n_out, level, dZ, d):
     """Quantile loss of one row."""
+    P, Y, dZ = part(P, p, n_out), part(Y, y, n_out), part(dZ, d, n_out)
     total = 0.0
     for k in range(n_out):
-        r = np.float64(P[p + k]) - np.float64(Y[y + k])
+        r = np.float64(P[k]) - np.float64(Y[k])
         total += -level * r if r < 0 else (1 - level) * r
-        dZ[d + k] = P.dtype.type(-level if r < 0 else (1 - level if r > 0 else 0.0))
+        dZ[k] = P.dtype.type(-level if r < 0 else (1 - level if r > 0 else 0.0))
     return total / n_out
 
 

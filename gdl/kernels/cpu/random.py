@@ -4,6 +4,7 @@ import numpy as np
 from numba import config
 
 from gdl.kernels._jit import inner, njit
+from gdl.kernels.cpu._simd import part
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -27,11 +28,12 @@ def stream_start(seed, stream):
 @inner
 def mask_range(start, index, rate, mask, at, n):
     """n elements of a dropout mask, from element ``index`` of the stream on."""
+    mask = part(mask, at, n)
     kept = mask.dtype.type(1 / (1 - rate))
     zero = mask.dtype.type(0)
     for i in range(n):
         z = mix(start + np.uint64(index + i + 1) * GOLDEN)
-        mask[at + i] = kept if np.float64(np.int64(z >> np.uint64(11))) * 2.0**-53 >= rate else zero
+        mask[i] = kept if np.float64(np.int64(z >> np.uint64(11))) * 2.0**-53 >= rate else zero
 
 
 if config.DISABLE_JIT:  # NumPy's scalars warn where the products wrap around, as they should

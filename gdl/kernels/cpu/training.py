@@ -12,7 +12,7 @@ import numpy as np
 from gdl.kernels._jit import inner, njit
 from gdl.kernels.cpu import _simd
 from gdl.kernels.cpu._arrays import flat, scratch, writable
-from gdl.kernels.cpu._simd import TILE_ROWS, borrow, sum_of_squares
+from gdl.kernels.cpu._simd import TILE_ROWS, borrow, part, sum_of_squares
 from gdl.kernels.cpu._team import (
     FIRST,
     N_THREADS,
@@ -26,9 +26,10 @@ from gdl.kernels.cpu._team import (
     open_phase,
     run,
 )
-from gdl.kernels.cpu._tile import PACKED_ROWS, n_blocks, n_panels, pack_panels, panel_columns
+from gdl.kernels.cpu._tile import PACKED_ROWS, n_blocks, n_panels, pack_panels, panel_columns, round_up
 from gdl.kernels.cpu.activations import SOFTMAX, softmax_rows
 from gdl.kernels.cpu.dense import (
+    STRIP_ITEMS,
     activate_block,
     forward_task,
     input_gradient_task,
@@ -37,6 +38,7 @@ from gdl.kernels.cpu.dense import (
     panel_items,
     panel_room,
     slope_block,
+    strip_rows,
     sum_rows,
     weight_gradient_strip,
 )
@@ -79,10 +81,44 @@ class Net(NamedTuple):
     masks: Any
     panel: Any  # room for one packed panel a thread
     panels: Any  # room for the packed deltas of one layer
+    strips: Any  # room for the gradient of one strip a thread
     offsets: Any  # ((n_layers + 1) * capacity,) int64: where each row of X and of each layer's output starts
     losses: Any  # (capacity,) float64
     column_sums: Any  # (widest layer,) float64
     partial: Any  # float64, by strip: sums of squares
+
+
+@inner
+def strip_items(values, layers):
+    """Room for any strip, a whole number of cache lines; at most STRIP_ITEMS and two tiles of the widest layer."""
+    widest = 0
+    for layer in range(layers.shape[0]):
+        widest = max(widest, layers[layer, N_OUT])
+    return round_up(STRIP_ITEMS + TILE_ROWS * widest, 64)
+
+
+@inner
+def multiply_range(values, factors, start, n):
+    """Multiply n values in place, each by its factor."""
+    values, factors = part(values, start, n), part(factors, start, n)
+    for k in range(n):
+        values[k] *= factors[k]
+
+
+@inner
+def scale_range(values, factor, start, n):
+    """Multiply n values in place by one factor."""
+    values = part(values, start, n)
+    for k in range(n):
+        values[k] *= factor
+
+
+@inner
+def add_range(values, more, factor, start, n):
+    """Add ``factor`` times another array's elements to n values in place."""
+    values, more = part(values, 0, n), part(more, start, n)
+    for k in range(n):
+        values[k] += factor * more[k]
 
 
 @njit(inline="always")
@@ -109,8 +145,7 @@ def forward_layer(me, call, phase, net, rule, step, layer, A, m):
             for i in range(m0, m1):
                 at = i * n_out + j
                 mask_range(start, at, rule.dropout, net.masks, c + at, w)
-                for k in range(c + at, c + at + w):
-                    net.outputs[k] *= net.masks[k]
+                multiply_range(net.outputs, net.masks, c + at, w)
         finish(call, shared)
         task = claim(me, call, phase, tasks, shared)
     close_phase(me, call, tasks, shared)
@@ -132,8 +167,7 @@ def compare_rows(net, rule, Y, n_targets, sample_weight, order, first, total_wei
         weight = np.float64(sample_weight[order[first + i]]) if sample_weight.size > 0 else 1.0
         net.losses[i] *= weight
         share = net.deltas.dtype.type(weight / total_weight)
-        for k in range(c + i * n_out, c + (i + 1) * n_out):
-            net.deltas[k] *= share
+        scale_range(net.deltas, share, c + i * n_out, n_out)
 
 
 @njit(inline="always")
@@ -177,8 +211,7 @@ def backward_layer(me, call, phase, net, rule, layer, m):
             slope_block(below, net.inputs, c, net.outputs, c, kept, net.deltas, c, m0, m1, j, w, n_in)
             if rule.dropout > 0:
                 for i in range(m0, m1):
-                    for k in range(c + i * n_in + j, c + i * n_in + j + w):
-                        net.deltas[k] *= net.masks[k]
+                    multiply_range(net.deltas, net.masks, c + i * n_in + j, w)
         else:
             pack_panels(net.deltas, z, m, n_out, task - products, net.panels)
         finish(call, shared)
@@ -187,48 +220,52 @@ def backward_layer(me, call, phase, net, rule, layer, m):
 
 
 @njit(inline="always")
-def learn_strip(net, rule, learning_rate, step, layer, strip, A, m, total_weight, updates):
+def learn_strip(me, net, rule, learning_rate, step, layer, strip, A, m, total_weight, keeps, updates):
     """Gradient of one strip of W, then its update; or, for the strip after the last, of b.
 
-    Leaves in ``partial`` the strip's sum of squares: of W before the update, or of the gradient if the
-    update must wait for its norm. Returns False if the gradient is not finite; then nothing is updated.
+    The gradient goes into ``gradients`` if it is to be kept, else into this thread's ``strips``, where it
+    stays in cache. Leaves the strip's sum of squares of W before the update in ``partial``, if there is a
+    penalty. Returns False if the gradient is not finite; then nothing is updated.
     """
     n_in, n_out, b = net.layers[layer, N_IN], net.layers[layer, N_OUT], net.layers[layer, B_START]
     z = net.layers[layer, UNIT_START] * net.capacity
     strips = n_strips(n_in, n_out)
-    if strip < strips:
-        start, stop = weight_gradient_strip(
-            strip, A, net.offsets, layer * net.capacity, m, net.deltas, z, net.panels, n_in, n_out, net.gradients, net.layers[layer, W_START]
-        )
+    rows = strip_rows(n_in, n_out)
+    is_weights = strip < strips
+    i0 = strip * rows
+    start = net.layers[layer, W_START] + i0 * n_out if is_weights else b
+    n = (min(n_in, i0 + rows) - i0) * n_out if is_weights else n_out
+    target = net.gradients if keeps else net.strips
+    g = start if keeps else me * strip_items(net.strips, net.layers)
+    if is_weights:
+        weight_gradient_strip(
+            strip, A, net.offsets, layer * net.capacity, m, net.deltas, z, net.panels, n_in, n_out,
+            target, g - i0 * n_out,
+        )  # fmt: skip
         if rule.alpha > 0 and rule.solver != ADAMW:
-            net.partial[strip] = sum_of_squares(net.parameters, start, stop)
+            net.partial[strip] = sum_of_squares(net.parameters, start, start + n)
             pull = net.parameters.dtype.type(rule.alpha / total_weight)
-            for k in range(start, stop):
-                net.gradients[k] += pull * net.parameters[k]
+            add_range(part(target, g, n), net.parameters, pull, start, n)
     else:
-        sum_rows(net.deltas, z, m, n_out, net.column_sums, net.gradients, b)
-        start, stop = b, b + n_out
-    if not _simd.all_finite(net.gradients, start, stop):
+        sum_rows(net.deltas, z, m, n_out, net.column_sums, target, g)
+    if not _simd.all_finite(target, g, g + n):
         return False
     if updates:
-        decay = learning_rate * rule.alpha if strip < strips and rule.solver == ADAMW else 0.0
-        update_range(
-            rule, learning_rate, step, decay, net.gradients, net.parameters, net.mean, net.square, start, stop
-        )
+        decay = learning_rate * rule.alpha if is_weights and rule.solver == ADAMW else 0.0
+        update_range(rule, learning_rate, step, decay, target, g, net.parameters, net.mean, net.square, start, n)
     return True
 
 
 @njit(inline="always")
-def learn_layer(me, call, phase, net, rule, learning_rate, step, layer, A, m, total_weight, updates, bad):
+def learn_layer(me, call, phase, net, rule, learning_rate, step, layer, A, m, total_weight, keeps, updates, bad):
     """Gradients of a layer and its update; returns the sum of squares of W before it, if there is a penalty."""
     n_in, n_out = net.layers[layer, N_IN], net.layers[layer, N_OUT]
     strips = n_strips(n_in, n_out)
     tasks = strips + 1 if net.layers[layer, B_START] >= 0 else strips
     shared = open_phase(me, call, phase, tasks, 2 * m * n_in * n_out)
-    # The bias is the longest task where there are few rows: last to be claimed, but never claimed late.
     task = claim(me, call, phase, tasks, shared)
     while task >= 0:
-        if not learn_strip(net, rule, learning_rate, step, layer, task, A, m, total_weight, updates):
+        if not learn_strip(me, net, rule, learning_rate, step, layer, task, A, m, total_weight, keeps, updates):
             bad[0] = 1
         finish(call, shared)
         task = claim(me, call, phase, tasks, shared)
@@ -246,8 +283,7 @@ def clip_and_update(net, rule, learning_rate, step):
     norm = math.sqrt(sum_of_squares(net.gradients, 0, net.gradients.size))
     if norm > rule.max_grad_norm:
         factor = net.gradients.dtype.type(rule.max_grad_norm / norm)
-        for k in range(net.gradients.size):
-            net.gradients[k] *= factor
+        scale_range(net.gradients, factor, 0, net.gradients.size)
     for layer in range(net.layers.shape[0]):
         for column in (W_START, B_START):
             start = net.layers[layer, column]
@@ -255,8 +291,8 @@ def clip_and_update(net, rule, learning_rate, step):
             decay = learning_rate * rule.alpha if column == W_START and rule.solver == ADAMW else 0.0
             if start >= 0:
                 update_range(
-                    rule, learning_rate, step, decay, net.gradients, net.parameters, net.mean, net.square,
-                    start, start + n_rows * net.layers[layer, N_OUT],
+                    rule, learning_rate, step, decay, net.gradients, start, net.parameters, net.mean, net.square,
+                    start, n_rows * net.layers[layer, N_OUT],
                 )  # fmt: skip
 
 
@@ -287,8 +323,9 @@ def predict_and_compare(me, call, phase, net, rule, step, X, Y, n_targets, sampl
 
 @njit(inline="always")
 def one_step(
-    me, call, phase, net, rule, learning_rate, step, X, Y, n_targets, sample_weight, order, first, m, loss, at, bad
-):
+    me, call, phase, net, rule, learning_rate, step, X, Y, n_targets, sample_weight, order, first, m, keeps, loss,
+    at, bad,
+):  # fmt: skip
     """One whole step, ``loss[at]`` its loss; returns the next phase, and whether to go on."""
     total = batch_weight(sample_weight, order, first, m)
     last = net.layers.shape[0] - 1
@@ -312,7 +349,7 @@ def one_step(
         backward_layer(me, call, phase, net, rule, layer, m)
         A = X if layer == 0 else net.outputs
         squares += learn_layer(
-            me, call, phase + 1, net, rule, learning_rate, step, layer, A, m, total, updates, bad
+            me, call, phase + 1, net, rule, learning_rate, step, layer, A, m, total, keeps or not updates, updates, bad
         )
         phase += 2
     if me == 0:
@@ -330,7 +367,7 @@ def borrow_net(net):
     return Net(
         borrow(net.layers), net.capacity, borrow(net.parameters), borrow(net.gradients), borrow(net.mean),
         borrow(net.square), borrow(net.outputs), borrow(net.deltas), borrow(net.inputs), borrow(net.masks),
-        borrow(net.panel), borrow(net.panels), borrow(net.offsets), borrow(net.losses),
+        borrow(net.panel), borrow(net.panels), borrow(net.strips), borrow(net.offsets), borrow(net.losses),
         borrow(net.column_sums), borrow(net.partial),
     )  # fmt: skip
 
@@ -351,7 +388,7 @@ def _train_epoch(
             m = min(batch_size, order.size - first)
             phase, going = one_step(
                 me, call, phase, net, rule, learning_rates[s], step + s, X, Y, n_targets, sample_weight, order,
-                first, m, step_losses, s, bad,
+                first, m, s == step_losses.size - 1, step_losses, s, bad,
             )  # fmt: skip
         elif me == 0:
             step_losses[s] = np.nan
@@ -378,7 +415,7 @@ def _loss_and_gradient(
         for layer in range(net.layers.shape[0] - 1, -1, -1):
             backward_layer(me, call, phase, net, rule, layer, m)
             A = X if layer == 0 else net.outputs
-            learn_layer(me, call, phase + 1, net, rule, 0.0, 0, layer, A, m, total, False, bad)
+            learn_layer(me, call, phase + 1, net, rule, 0.0, 0, layer, A, m, total, m > 0, m < 0, bad)
             phase += 2
         if me == 0:
             for i in range(m):
@@ -422,7 +459,8 @@ def _net(layers, state):
     return Net(
         layers, capacity, state.parameters, state.gradients, moments[0], moments[1],
         rows[OUTPUTS], rows[DELTAS], rows[INPUTS if len(rows) > INPUTS else 0], rows[MASKS if len(rows) > MASKS else 0],
-        panel_room(state.parameters), packed_room(capacity, widest, dtype), offsets,
+        panel_room(state.parameters), packed_room(capacity, widest, dtype),
+        scratch("strips", n_threads() * (STRIP_ITEMS + TILE_ROWS * widest + 64), dtype), offsets,
         scratch("losses", capacity, np.float64), scratch("column_sums", widest, np.float64),
         scratch("partial", strips, np.float64),
     )  # fmt: skip

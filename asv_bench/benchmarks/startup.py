@@ -1,22 +1,19 @@
 """How long a user waits before the first epoch. Every sample is a fresh interpreter."""
 
-IMPORTS = """
-import warnings
-warnings.simplefilter("ignore")
-import numpy as np
-from gdl import MLPClassifier
-X = np.random.default_rng(0).standard_normal((64, 8)).astype(np.float32)
-y = np.arange(64) % 3
-model = MLPClassifier((16,), max_iter=1)
-"""
-COLD = """
-import os, tempfile
-os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp()
-"""
-WARM = f"""
-import subprocess, sys
-subprocess.run([sys.executable, "-c", '''{IMPORTS}model.fit(X, y)'''], check=True)
-"""
+# Lines joined by semicolons: asv puts them into another program's string.
+IMPORTS = "; ".join(
+    [
+        "import warnings",
+        "warnings.simplefilter('ignore')",
+        "import numpy as np",
+        "from gdl import MLPClassifier",
+        "X = np.random.default_rng(0).standard_normal((64, 8)).astype(np.float32)",
+        "y = np.arange(64) % 3",
+        "model = MLPClassifier((16,), max_iter=1)",
+    ]
+)
+COLD = "import os, tempfile; os.environ['NUMBA_CACHE_DIR'] = tempfile.mkdtemp(); "
+WARM = f'import subprocess, sys; subprocess.run([sys.executable, "-c", "{IMPORTS}; model.fit(X, y)"], check=True); '
 
 
 class Startup:

@@ -12,7 +12,7 @@ IMPORTS = "; ".join(
         "model = MLPClassifier((16,), max_iter=1)",
     ]
 )
-COLD = "import os, tempfile; os.environ['NUMBA_CACHE_DIR'] = tempfile.mkdtemp(); "
+COLD = "import os, tempfile; t = tempfile.TemporaryDirectory(); os.environ['NUMBA_CACHE_DIR'] = t.name; "
 WARM = f'import subprocess, sys; subprocess.run([sys.executable, "-c", "{IMPORTS}; model.fit(X, y)"], check=True); '
 
 

@@ -1,6 +1,7 @@
-"""Runs first in every process, before NumPy or Numba is imported.
+"""Runs first in every process, before Numba is imported.
 
-* One thread unless the caller says otherwise, so that numbers compare.
+* One thread unless the caller says otherwise, so that numbers compare; NumPy, which asv may have imported
+  already, is told by hand.
 * Compiled kernels of each state of the sources in a place of their own, so that going back and forth
   between two commits compiles each of them once.
 """
@@ -11,8 +12,11 @@ import os
 import pathlib
 import tempfile
 
+import threadpoolctl
+
 for _name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+threadpoolctl.threadpool_limits(int(os.environ["OPENBLAS_NUM_THREADS"]))
 
 if "NUMBA_CACHE_DIR" not in os.environ:
     _spec = importlib.util.find_spec("gdl")

@@ -406,7 +406,7 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
             "best_validation_score_": training.best_score if early else None,
             "validation_scores_": training.validation_scores if judged else None,
             "validation_loss_curve_": training.validation_loss_curve if judged else None,
-            "learning_rate_": training.learning_rate,
+            "learning_rate_": None if self.solver == "lbfgs" else training.learning_rate,
             "converged_": outcome.reason == "converged",
             "_parameters": parameters,
             "_layers": task.layers,

@@ -115,8 +115,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Loss of the validation set after each epoch, without penalty.
     converged_ : bool
         Whether the last call stopped because there was no more improvement.
-    learning_rate_ : float
-        Learning rate of the next step.
+    learning_rate_ : float or None
+        Learning rate of the next step; None for ``"lbfgs"``.
     n_iter_ : int
         Epochs of the last call.
     t_ : int
@@ -406,8 +406,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         Loss of the validation set after each epoch, without penalty.
     converged_ : bool
         Whether the last call stopped because there was no more improvement.
-    learning_rate_ : float
-        Learning rate of the next step.
+    learning_rate_ : float or None
+        Learning rate of the next step; None for ``"lbfgs"``.
     n_iter_ : int
         Epochs of the last call.
     t_ : int

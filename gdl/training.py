@@ -84,6 +84,15 @@ class Training:
     validation_loss_curve: list[float] = field(default_factory=list)
     validation_scores: list[float] = field(default_factory=list)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled; row numbers in as few bytes as they need, or they would be most of it."""
+        small = np.min_scalar_type(len(self.order) + self.n_validation)
+        return {**vars(self), "order": self.order.astype(small)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take back what was pickled."""
+        self.__dict__.update(state, order=state["order"].astype(np.int64))
+
     @property
     def n_validation(self) -> int:
         """Number of rows split off."""
@@ -267,7 +276,7 @@ class Trainer:
         self.rule = plan.rule._replace(seed=training.dropout_seed)
         self.n_steps = -(-len(training.order) // plan.batch_size)
         self.rates = np.full(self.n_steps, np.nan)
-        self.seconds_per_step = n_flops(layers, plan.batch_size, 6) / GUESSED_SPEED + 1e-6
+        self.seconds_per_step = n_flops(layers, plan.batch_size, 6) / GUESSED_SPEED + 1e-5
         self._continue(parameters)
         units = plan.batch_size * layout.n_units(layers)
         workspace = np.empty((layout.n_workspace_rows(layers, self.rule.dropout), units), parameters.dtype)
@@ -284,11 +293,21 @@ class Trainer:
         if training.batch_size != plan.batch_size or len(training.step_losses) != self.n_steps:
             training.batch_size, training.position = plan.batch_size, 0
             training.step_losses = np.empty(self.n_steps)
+        self._continue_early_stopping(parameters)
+
+    def _continue_early_stopping(self, parameters: NDArray[Any]) -> None:
+        """Go back from the best parameters, which are for predicting, to the last."""
+        training = self.training
         best, last = training.best_parameters, training.last_parameters
+        training.best_parameters = training.last_parameters = None
+        if not self.plan.early_stopping:
+            return
         if best is not None and last is not None and np.array_equal(parameters, best):
-            parameters[:] = last  # the best were for predicting; whoever wrote others into the vector wants those
-        training.last_parameters = None
-        training.best_parameters = (best if best is not None else parameters.copy()) if plan.early_stopping else None
+            parameters[:] = last
+            training.best_parameters = best
+        else:  # a new model, or the user wrote into the vector, and the old best must not replace that
+            training.best_parameters = parameters.copy()
+            training.best_score, training.no_improvement = -math.inf, 0
 
     def run(self, n_epochs: int, observer: Observer) -> Outcome:
         """Train for at most ``n_epochs``, leaving the parameters at a whole step however it ends."""

@@ -135,7 +135,7 @@ def test_a_linear_model(data):
     X, y = data
     model = MLPRegressor((), solver="lbfgs", alpha=0.0, tol=1e-10).fit(X, y)
     exact = np.linalg.lstsq(np.c_[X, np.ones(40)], y, rcond=None)[0]
-    assert_allclose(model.parameters_, exact, rtol=1e-4)
+    assert_allclose(model.parameters_, exact, atol=1e-3)
     assert_array_equal(model.transform(X), X)
     assert model.transform(X) is not X
     assert len(model.activations(X)) == 1

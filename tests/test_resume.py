@@ -93,6 +93,14 @@ def test_early_stopping_goes_on(data):
     assert_same(halves.set_params(max_iter=7).fit(X, y), at_once)
 
 
+def test_without_early_stopping_training_goes_on_from_the_parameters_as_they_are(data):
+    X, y = data
+    model = MLPClassifier(**SMALL, early_stopping=True, max_iter=30).fit(X, y)
+    best = model.parameters_.copy()
+    model.set_params(early_stopping=False, learning_rate_init=1e-12).partial_fit(X, y)
+    np.testing.assert_allclose(model.parameters_, best, atol=1e-9)
+
+
 def test_early_stopping_goes_on_from_what_the_user_wrote(data):
     X, y = data
     model = MLPClassifier(**SMALL, early_stopping=True, max_iter=3, warm_start=True).fit(X, y)

@@ -424,6 +424,7 @@ def test_one_sample_and_one_feature():
         MLPClassifier(**SMALL).fit([[2.0]], ["a"])
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # kernels that run as Python warn of overflow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("scale", [1e30, 1e-30])
 @pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
@@ -496,6 +497,7 @@ def test_mixed_types(rng, fitted, given):
     assert model.parameters_.dtype == fitted
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # kernels that run as Python warn of overflow
 def test_a_diverging_fit_stops_and_says_where(data):
     X, y = data
     model = MLPRegressor(**{**SMALL, "max_iter": 50}, solver="sgd", learning_rate_init=1e6, activation="identity")

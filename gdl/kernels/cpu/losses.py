@@ -16,16 +16,22 @@ HUBER = LOSSES["huber"]
 
 
 @inner
-def log_loss_row(P, p, Y, y, n_out, dZ, d):
-    """Log loss of one row of softmax outputs."""
-    c = np.int64(Y[y])
-    P, dZ = part(P, p, n_out), part(dZ, d, n_out)
+def log_loss_rows(P, p, Y, order, first, n_rows, n_out, losses, i0, dZ, d):
+    """Log loss of rows of softmax outputs; row i's class is ``Y[order[first + i]]``.
+
+    The logarithms are one loop over all rows, which vectorises.
+    """
     eps = np.float64(np.finfo(P.dtype).eps)
-    share = min(max(np.float64(P[c]), eps), 1 - eps)
-    for k in range(n_out):
-        dZ[k] = P[k]
-    dZ[c] -= P.dtype.type(1)
-    return -log(share)
+    losses = part(losses, i0, n_rows)
+    for i in range(n_rows):
+        x, y = part(P, p + i * n_out, n_out), part(dZ, d + i * n_out, n_out)
+        c = np.int64(Y[order[first + i]])
+        losses[i] = min(max(np.float64(x[c]), eps), 1 - eps)
+        for k in range(n_out):
+            y[k] = x[k]
+        y[c] -= P.dtype.type(1)
+    for i in range(n_rows):
+        losses[i] = -log(losses[i])
 
 
 @inner
@@ -108,9 +114,7 @@ def quantile_row(P, p, Y, y, n_out, level, dZ, d):
 
 @inner
 def loss_row(loss, parameter, P, p, Y, y, n_out, dZ, d):
-    """Loss of one row and its gradient, the loss given by its code."""
-    if loss == LOG_LOSS:
-        return log_loss_row(P, p, Y, y, n_out, dZ, d)
+    """Loss of one row and its gradient, the loss given by its code; not the log loss of softmax outputs."""
     if loss == BINARY_LOG_LOSS:
         return binary_log_loss_row(P, p, Y, y, n_out, dZ, d)
     if loss == SQUARED_ERROR:
@@ -128,8 +132,7 @@ def loss_row(loss, parameter, P, p, Y, y, n_out, dZ, d):
 def log_loss(P, Y, losses, dZ):
     """Log loss of softmax outputs, row by row."""
     n_rows, n_out = P.shape
-    for i in range(n_rows):
-        losses[i] = log_loss_row(P.ravel(), i * n_out, Y.ravel(), i, n_out, dZ.ravel(), i * n_out)
+    log_loss_rows(P.ravel(), 0, Y.ravel(), np.arange(n_rows), 0, n_rows, n_out, losses, 0, dZ.ravel(), 0)
 
 
 @njit

@@ -42,7 +42,7 @@ from gdl.kernels.cpu.dense import (
     sum_rows,
     weight_gradient_strip,
 )
-from gdl.kernels.cpu.losses import loss_row
+from gdl.kernels.cpu.losses import LOG_LOSS, log_loss_rows, loss_row
 from gdl.kernels.cpu.optimizers import ADAMW, update_range
 from gdl.kernels.cpu.random import mask_range, stream_start
 from gdl.kernels.layout import (
@@ -159,15 +159,21 @@ def compare_rows(net, rule, Y, n_targets, sample_weight, order, first, total_wei
     c = net.layers[last, UNIT_START] * net.capacity
     if net.layers[last, ACTIVATION] == SOFTMAX:
         softmax_rows(net.outputs, c + m0 * n_out, net.outputs, c + m0 * n_out, m1 - m0, n_out)
-    for i in range(m0, m1):
-        at = c + i * n_out
-        y = order[first + i] * n_targets
-        net.losses[i] = loss_row(rule.loss, rule.loss_parameter, net.outputs, at, Y, y, n_out, net.deltas, at)
-    for i in range(m0, m1):
-        weight = np.float64(sample_weight[order[first + i]]) if sample_weight.size > 0 else 1.0
-        net.losses[i] *= weight
-        share = net.deltas.dtype.type(weight / total_weight)
-        scale_range(net.deltas, share, c + i * n_out, n_out)
+    if rule.loss == LOG_LOSS:
+        at = c + m0 * n_out
+        log_loss_rows(net.outputs, at, Y, order, first + m0, m1 - m0, n_out, net.losses, m0, net.deltas, at)
+    else:
+        for i in range(m0, m1):
+            at = c + i * n_out
+            y = order[first + i] * n_targets
+            net.losses[i] = loss_row(rule.loss, rule.loss_parameter, net.outputs, at, Y, y, n_out, net.deltas, at)
+    if sample_weight.size == 0:
+        scale_range(net.deltas, net.deltas.dtype.type(1 / total_weight), c + m0 * n_out, (m1 - m0) * n_out)
+    else:
+        for i in range(m0, m1):
+            weight = np.float64(sample_weight[order[first + i]])
+            net.losses[i] *= weight
+            scale_range(net.deltas, net.deltas.dtype.type(weight / total_weight), c + i * n_out, n_out)
 
 
 @njit(inline="always")

@@ -147,7 +147,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     >>> from sklearn.datasets import load_iris
     >>> from gdl import MLPClassifier
     >>> X, y = load_iris(return_X_y=True)
-    >>> model = MLPClassifier((10,), learning_rate_init=0.05, max_iter=100, random_state=0).fit(X, y)
+    >>> model = MLPClassifier((10,), learning_rate_init=0.05, random_state=0).fit(X, y)
     >>> model.predict(X[:3])
     array([0, 0, 0])
     >>> model.coefs_[0].shape, model.parameters_.shape

@@ -205,7 +205,7 @@ def one_cycle(steps: NDArray[np.int64], n_steps: int, peak: float) -> NDArray[np
 
     Smith & Topin 2018, with the half cosines and the defaults that PyTorch gave it.
 
-    >>> one_cycle(np.array([0, 2, 9, 10]), 10, 1.0).tolist()
+    >>> one_cycle(np.array([0, 2, 9, 10]), 10, 1.0).round(6).tolist()
     [0.04, 1.0, 4e-06, 4e-06]
     """
     top, end = 0.3 * n_steps - 1, n_steps - 1

@@ -11,12 +11,13 @@ import warnings
 
 import numpy as np
 import pytest
-import scipy.special
+import scipy.optimize
 import scipy.stats
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import accuracy_score, log_loss, mean_pinball_loss, r2_score
 
 from gdl import MLPClassifier, MLPRegressor
+from gdl._lbfgs import LineSearch, Point
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 SMALL = {"hidden_layer_sizes": (5, 4), "max_iter": 3, "random_state": 0, "batch_size": 12}
@@ -325,6 +326,14 @@ def test_one_cycle_by_hand(rng):
     assert_allclose(rates[18:], [4e-7] * 7, rtol=1e-9)
 
 
+@pytest.mark.parametrize("schedule", ["invscaling", "adaptive"])
+def test_schedules_that_belong_to_sgd(data, schedule):
+    constant = MLPClassifier(**SMALL, tol=1.0, n_iter_no_change=1).fit(*data)
+    other = MLPClassifier(**SMALL, tol=1.0, n_iter_no_change=1, learning_rate=schedule).fit(*data)
+    assert_array_equal(other.parameters_, constant.parameters_)
+    assert other.converged_ == constant.converged_
+
+
 def test_each_fit_runs_its_whole_schedule(data):
     parameters = {**SMALL, "learning_rate": "cosine", "warm_start": True}
     model = MLPRegressor(**parameters).fit(*data)
@@ -428,6 +437,52 @@ def test_lbfgs_says_how_it_ended(data, monkeypatch):
     assert start.converged_
     assert start.loss_curve_ == []
     assert math.isfinite(start.loss_)
+
+
+def hilly(rng):
+    """A function of one number with hills, flats and any scale, and its slope."""
+    a, b, c, d, e = rng.normal(size=5) * (3, 3, 3, 1, 1)
+    scale, bowl = 10 ** rng.uniform(-4, 4), rng.random() < 0.7
+
+    def function(x):
+        x = float(x) * scale
+        value = a * math.sin(b * x + c) + (d * x) ** 2 / 2 + e * x + bowl * math.log1p(x * x) / 2
+        slope = a * b * math.cos(b * x + c) + d * d * x + e + bowl * x / (1 + x * x)
+        return value, scale * slope
+
+    return function, 3 * rng.normal() / scale
+
+
+def test_line_search_tries_what_scipys_tries():
+    for seed in range(300):
+        function, start = hilly(np.random.default_rng(seed))
+        theirs = []
+
+        def recorded(x, function=function, theirs=theirs):
+            theirs.append(float(x[0]))
+            return function(x[0])[0], np.array([function(x[0])[1]])
+
+        options = {"maxiter": 1, "gtol": 0, "ftol": 0}
+        scipy.optimize.minimize(recorded, [start], jac=True, method="L-BFGS-B", options=options)
+        value, slope = function(start)
+        search, tried, done = LineSearch(Point(0.0, value, -slope * slope), 1 / abs(slope)), [], False
+        while not done and len(tried) < 20:
+            tried.append(start - search.step * slope)
+            value, new_slope = function(tried[-1])
+            done = search.is_done(value, -slope * new_slope)
+        n_tried = min(len(tried), len(theirs) - 1)  # SciPy does not look twice at one point
+        assert len(tried) - n_tried <= 1
+        assert_allclose(tried[:n_tried], theirs[1 : n_tried + 1], rtol=1e-6, atol=1e-12)
+
+
+def test_lbfgs_backs_off_from_infinity(rng):
+    X = 3000 * rng.standard_normal((20, 2))  # exp of the first step's outputs is beyond any number
+    model = MLPRegressor((), loss="poisson", solver="lbfgs", init=np.zeros(3), max_iter=30)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(X, rng.poisson(3.0, 20))
+    assert np.isfinite(model.loss_curve_).all()
+    assert model.loss_curve_[-1] < model.loss_curve_[0]
 
 
 def test_lbfgs_in_runs_of_rows(rng, monkeypatch):

@@ -226,8 +226,12 @@ def test_partial_fit_needs_classes_first(data):
         MLPClassifier(**SMALL).partial_fit(X, y)
     with pytest.raises(ValueError, match=r"y has classes \[2\] that are not among the model's \[0, 1\]"):
         MLPClassifier(**SMALL).partial_fit(X, y, classes=[0, 1])
+    labels = (X > 0).astype(int)
     with pytest.raises(ValueError, match="classes has 2 labels, but y has 3 columns; name one for each"):
-        MLPClassifier(**SMALL).partial_fit(X, (X > 0).astype(int), classes=[0, 1])
+        MLPClassifier(**SMALL).partial_fit(X, labels, classes=[0, 1])
+    model = MLPClassifier(**SMALL).partial_fit(X, labels, classes=[0, 1, 2])
+    with pytest.raises(ValueError, match=r"y has shape \(30, 2\), but must have 3 columns, one a label"):
+        model.partial_fit(X, labels[:, :2])
 
 
 def test_partial_fit_and_solvers(data):
@@ -502,7 +506,8 @@ def test_a_diverging_fit_stops_and_says_where(data):
     X, y = data
     model = MLPRegressor(**{**SMALL, "max_iter": 50}, solver="sgd", learning_rate_init=1e6, activation="identity")
     with pytest.warns(UserWarning, match=r"Training diverged in epoch (\d+): the loss is not finite") as record:
-        model.fit(X * 100, y)
+        model.fit(X * 100, y, validation_data=(X, y))
+    assert len(model.validation_loss_curve_) == len(model.validation_scores_) == model.n_iter_
     (warning,) = [w for w in record if "diverged" in str(w.message)]
     assert warning.filename == __file__
     assert f"epoch {model.n_iter_}:" in str(warning.message)

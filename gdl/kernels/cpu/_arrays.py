@@ -34,7 +34,7 @@ def flat(array: Any) -> Any:
 
 
 def scratch(name: str, n: int, dtype: Any) -> Any:
-    """At least n elements of this thread's scratch memory, beginning on a cache line.
+    """n elements of this thread's scratch memory, beginning on a cache line.
 
     Kept from call to call: fresh pages cost 0.1 us a kilobyte, which small steps would feel.
     """
@@ -45,4 +45,4 @@ def scratch(name: str, n: int, dtype: Any) -> Any:
         padded = np.empty(n + 128 // key[1].itemsize, dtype)
         start = -padded.ctypes.data % max(VECTOR_BYTES, 64) // padded.itemsize
         buffer = buffers[key] = padded[start : start + n]
-    return buffer
+    return buffer[:n]

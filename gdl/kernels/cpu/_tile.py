@@ -180,7 +180,7 @@ def transposed_product_rows(A, offsets, o, i0, i1, B, b, packed, n, C, c, n_colu
     """Rows i0 to i1 of ``C = A^T B``; n rows of A and B, those of A starting at
     ``offsets`` from o on.
 
-    B is read in place from ``b`` on or, if it is PACKED, as ``pack_panels`` left it there.
+    B is read in place from ``b`` on or, if it is PACKED, as ``pack_panel`` left it there.
     """
     widest = panel_columns(C)
     lanes = VECTOR_BYTES // C.itemsize
@@ -199,10 +199,11 @@ def transposed_product_rows(A, offsets, o, i0, i1, B, b, packed, n, C, c, n_colu
 
 
 @inner
-def pack_panels(B, b, n, n_columns, task, panels):
-    """Pack panel number ``task`` of B (n, n_columns), where ``transposed_product_rows`` looks for it."""
-    j = task * panel_columns(B)
-    pack(B, b + j, n_columns, n, min(panel_columns(B), n_columns - j), panels, j * n)
+def pack_panel(B, b, n, n_columns, p0, p1, j, panels, at):
+    """Pack rows p0 to p1 of B's panel from column j on, where ``transposed_product_rows`` looks for them."""
+    w = min(panel_columns(B), n_columns - j)
+    width = round_up(w, VECTOR_BYTES // B.itemsize)
+    pack(B, b + p0 * n_columns + j, n_columns, p1 - p0, w, panels, at + j * n + p0 * width)
 
 
 @inner

@@ -17,7 +17,7 @@ from gdl.kernels.cpu._tile import (
     block_start,
     n_blocks,
     n_panels,
-    pack_panels,
+    pack_panel,
     panel_columns,
     product_panel,
     round_up,
@@ -36,18 +36,22 @@ def strip_rows(n_in, n_out):
 
 
 @njit(inline="always")
-def forward_task(task, threads, A, offsets, o, m, W, w, bias, b, n_in, n_out, activation, C, c, panel, at):
-    """One block of rows by one panel of columns of a layer's output; softmax is left to do."""
-    panels = n_panels(W, n_out)
+def task_block(task, threads, m, values, n_columns):
+    """Rows, first column and columns of a task: a block of rows by a panel of columns."""
+    panels = n_panels(values, n_columns)
     blocks = n_blocks(m, panels, threads)
-    j = task % panels * panel_columns(W)
-    m0, m1 = block_start(task // panels, blocks, m), block_start(task // panels + 1, blocks, m)
-    n_columns = min(panel_columns(W), n_out - j)
+    j = task % panels * panel_columns(values)
+    block = task // panels
+    return block_start(block, blocks, m), block_start(block + 1, blocks, m), j, min(panel_columns(values), n_columns - j)
+
+
+@njit(inline="always")
+def forward_product(A, offsets, o, m0, m1, W, w, bias, b, n_in, n_out, activation, C, c, j, n_columns, panel, at):
+    """A block of a layer's output, from column j on; what the tile does not is left to ``activate_block``."""
     product_panel(
         A, offsets, o, m0, m1, W, w + j, n_out, AS_IS, n_in, C, c + j, n_out, n_columns,
         bias, b + j if b >= 0 else NO_BIAS, STORE_RELU if activation == RELU else STORE, C, c + j, panel, at,
     )  # fmt: skip
-    return m0, m1, j, n_columns
 
 
 @njit(inline="always")
@@ -63,18 +67,14 @@ def activate_block(activation, Z, z, C, c, m0, m1, j, n_columns, n_out):
 
 
 @njit(inline="always")
-def input_gradient_task(task, threads, dZ, offsets, o, m, W, w, n_in, n_out, gated, A, a, dX, d, panel, at):
-    """One block of rows by one panel of columns of ``dZ W^T``, 0 where ``gated`` and A is not above 0."""
-    panels = n_panels(W, n_in)
-    blocks = n_blocks(m, panels, threads)
-    j = task % panels * panel_columns(W)
-    m0, m1 = block_start(task // panels, blocks, m), block_start(task // panels + 1, blocks, m)
-    n_columns = min(panel_columns(W), n_in - j)
+def input_gradient_product(
+    dZ, offsets, o, m0, m1, W, w, n_in, n_out, gated, A, a, dX, d, j, n_columns, panel, at
+):
+    """A block of ``dZ W^T``, from column j on; 0 where ``gated`` and A is not above 0."""
     product_panel(
         dZ, offsets, o, m0, m1, W, w + j * n_out, n_out, TRANSPOSED, n_out, dX, d + j, n_in, n_columns,
         W, NO_BIAS, STORE_GATED if gated else STORE, A, a + j, panel, at,
     )  # fmt: skip
-    return m0, m1, j, n_columns
 
 
 @njit(inline="always")
@@ -92,14 +92,14 @@ def slope_block(activation, Z, z, A, a, scale, dX, d, m0, m1, j, n_columns, n_in
 
 
 @njit(inline="always")
-def weight_gradient_strip(strip, A, offsets, o, m, dZ, z, panels, n_in, n_out, dW, w):
+def weight_gradient_strip(strip, A, offsets, o, m, dZ, z, panels, at, n_in, n_out, dW, w):
     """One strip of rows of ``A^T dZ``; dZ is read from its panels if it fills more than one."""
     rows = strip_rows(n_in, n_out)
     i0, i1 = strip * rows, min(n_in, (strip + 1) * rows)
     if n_panels(dZ, n_out) == 1:
         transposed_product_rows(A, offsets, o, i0, i1, dZ, z, AS_IS, m, dW, w, n_out)
     else:
-        transposed_product_rows(A, offsets, o, i0, i1, panels, ZERO, PACKED, m, dW, w, n_out)
+        transposed_product_rows(A, offsets, o, i0, i1, panels, at, PACKED, m, dW, w, n_out)
 
 
 @inner
@@ -147,10 +147,10 @@ def _forward(me, call, team, number, X, m, W, b, n_in, n_out, activation, out, p
     shared = open_phase(me, call, FIRST, tasks, 2 * m * n_in * n_out)
     task = claim(me, call, FIRST, tasks, shared)
     while task >= 0:
-        m0, m1, j, w = forward_task(
-            task, call[N_THREADS], X, offsets, 0, m, W, 0, b, 0, n_in, n_out, activation, out, 0,
-            panel, me * panel_items(W),
-        )  # fmt: skip
+        m0, m1, j, w = task_block(task, call[N_THREADS], m, W, n_out)
+        forward_product(
+            X, offsets, 0, m0, m1, W, 0, b, 0, n_in, n_out, activation, out, 0, j, w, panel, me * panel_items(W)
+        )
         activate_block(activation, out, 0, out, 0, m0, m1, j, w, n_out)
         finish(call, shared)
         task = claim(me, call, FIRST, tasks, shared)
@@ -169,10 +169,10 @@ def _input_gradient(me, call, team, number, dZ, m, W, n_in, n_out, dX, panel):
     shared = open_phase(me, call, FIRST, tasks, 2 * m * n_in * n_out)
     task = claim(me, call, FIRST, tasks, shared)
     while task >= 0:
-        input_gradient_task(
-            task, call[N_THREADS], dZ, offsets, 0, m, W, 0, n_in, n_out, False, dX, 0, dX, 0,
-            panel, me * panel_items(W),
-        )  # fmt: skip
+        m0, m1, j, w = task_block(task, call[N_THREADS], m, W, n_in)
+        input_gradient_product(
+            dZ, offsets, 0, m0, m1, W, 0, n_in, n_out, False, dX, 0, dX, 0, j, w, panel, me * panel_items(W)
+        )
         finish(call, shared)
         task = claim(me, call, FIRST, tasks, shared)
     close_phase(me, call, tasks, shared)
@@ -187,7 +187,7 @@ def _weight_gradient(me, call, team, number, X, dZ, m, n_in, n_out, dW, panels):
     shared = open_phase(me, call, FIRST, packs, m * n_out)
     task = claim(me, call, FIRST, packs, shared)
     while task >= 0:
-        pack_panels(dZ, 0, m, n_out, task, panels)
+        pack_panel(dZ, 0, m, n_out, 0, m, task * panel_columns(dZ), panels, ZERO)
         finish(call, shared)
         task = claim(me, call, FIRST, packs, shared)
     close_phase(me, call, packs, shared)
@@ -195,7 +195,7 @@ def _weight_gradient(me, call, team, number, X, dZ, m, n_in, n_out, dW, panels):
     shared = open_phase(me, call, FIRST + 1, strips, 2 * m * n_in * n_out)
     task = claim(me, call, FIRST + 1, strips, shared)
     while task >= 0:
-        weight_gradient_strip(task, X, offsets, 0, m, dZ, 0, panels, n_in, n_out, dW, 0)
+        weight_gradient_strip(task, X, offsets, 0, m, dZ, 0, panels, ZERO, n_in, n_out, dW, 0)
         finish(call, shared)
         task = claim(me, call, FIRST + 1, strips, shared)
     close_phase(me, call, strips, shared)

@@ -26,13 +26,13 @@ from gdl.kernels.cpu._team import (
     open_phase,
     run,
 )
-from gdl.kernels.cpu._tile import PACKED_ROWS, n_blocks, n_panels, pack_panels, panel_columns, round_up
+from gdl.kernels.cpu._tile import PACKED_ROWS, block_start, n_blocks, n_panels, pack_panel, panel_columns, round_up
 from gdl.kernels.cpu.activations import SOFTMAX, softmax_rows
 from gdl.kernels.cpu.dense import (
     STRIP_ITEMS,
     activate_block,
-    forward_task,
-    input_gradient_task,
+    forward_product,
+    input_gradient_product,
     n_strips,
     packed_room,
     panel_items,
@@ -62,6 +62,8 @@ from gdl.kernels.layout import (
 
 RELU = ACTIVATIONS["relu"]
 GELU, SILU = KEEPS_INPUT
+# Layers up to this width are computed by blocks of rows, see ``predict_and_compare``.
+WIDE = 128
 # Samples that ``predict`` takes through all layers at a time: their activations stay in cache.
 PREDICT_ROWS = 256
 
@@ -80,21 +82,27 @@ class Net(NamedTuple):
     inputs: Any
     masks: Any
     panel: Any  # room for one packed panel a thread
-    panels: Any  # room for the packed deltas of one layer
+    panels: Any  # room for the packed deltas of all layers
     strips: Any  # room for the gradient of one strip a thread
     offsets: Any  # ((n_layers + 1) * capacity,) int64: where each row of X and of each layer's output starts
     losses: Any  # (capacity,) float64
-    column_sums: Any  # (widest layer,) float64
+    column_sums: Any  # (threads * widest layer,) float64
     partial: Any  # float64, by strip: sums of squares
 
 
 @inner
-def strip_items(values, layers):
-    """Room for any strip, a whole number of cache lines; at most STRIP_ITEMS and two tiles of the widest layer."""
-    widest = 0
+def widest(layers):
+    """Width of the widest layer."""
+    width = 0
     for layer in range(layers.shape[0]):
-        widest = max(widest, layers[layer, N_OUT])
-    return round_up(STRIP_ITEMS + TILE_ROWS * widest, 64)
+        width = max(width, layers[layer, N_OUT])
+    return width
+
+
+@inner
+def strip_room(width):
+    """Elements that hold any strip of layers up to this width, a whole number of cache lines."""
+    return round_up(STRIP_ITEMS + TILE_ROWS * width, 64)
 
 
 @inner
@@ -121,37 +129,56 @@ def add_range(values, more, factor, start, n):
         values[k] += factor * more[k]
 
 
-@njit(inline="always")
-def forward_layer(me, call, phase, net, rule, step, layer, A, m):
-    """Outputs of one layer for m rows of A, with activation and dropout; softmax is left to do."""
+@inner
+def forward_part(net, rule, step, layer, A, m0, m1, j, w, at):
+    """Rows m0 to m1 and w columns from j of a layer's outputs; all but softmax."""
     n_in, n_out, activation = net.layers[layer, N_IN], net.layers[layer, N_OUT], net.layers[layer, ACTIVATION]
     c = net.layers[layer, UNIT_START] * net.capacity
-    keeps = activation in (GELU, SILU)
-    target = net.inputs if keeps else net.outputs
-    drops = rule.dropout > 0 and layer < net.layers.shape[0] - 1
-    start = stream_start(rule.seed, step * net.layers.shape[0] + layer)
-    panels = n_panels(net.parameters, n_out)
-    tasks = panels * n_blocks(m, panels, call[N_THREADS])
-    shared = open_phase(me, call, phase, tasks, 2 * m * n_in * n_out)
-    task = claim(me, call, phase, tasks, shared)
-    while task >= 0:
-        m0, m1, j, w = forward_task(
-            task, call[N_THREADS], A, net.offsets, layer * net.capacity, m,
-            net.parameters, net.layers[layer, W_START], net.parameters, net.layers[layer, B_START],
-            n_in, n_out, activation, target, c, net.panel, me * panel_items(net.panel),
-        )  # fmt: skip
-        activate_block(activation, target, c, net.outputs, c, m0, m1, j, w, n_out)
-        if drops:
-            for i in range(m0, m1):
-                at = i * n_out + j
-                mask_range(start, at, rule.dropout, net.masks, c + at, w)
-                multiply_range(net.outputs, net.masks, c + at, w)
-        finish(call, shared)
-        task = claim(me, call, phase, tasks, shared)
-    close_phase(me, call, tasks, shared)
+    target = net.inputs if activation in (GELU, SILU) else net.outputs
+    forward_product(
+        A, net.offsets, layer * net.capacity, m0, m1, net.parameters, net.layers[layer, W_START],
+        net.parameters, net.layers[layer, B_START], n_in, n_out, activation, target, c, j, w, net.panel, at,
+    )  # fmt: skip
+    activate_block(activation, target, c, net.outputs, c, m0, m1, j, w, n_out)
+    if rule.dropout > 0 and layer < net.layers.shape[0] - 1:
+        start = stream_start(rule.seed, step * net.layers.shape[0] + layer)
+        for i in range(m0, m1):
+            mask_range(start, i * n_out + j, rule.dropout, net.masks, c + i * n_out + j, w)
+            multiply_range(net.outputs, net.masks, c + i * n_out + j, w)
 
 
-@njit(inline="always")
+@inner
+def backward_part(net, rule, layer, m0, m1, j, w, at):
+    """Rows m0 to m1 and w columns from j of the deltas of the layer below."""
+    n_in, n_out = net.layers[layer, N_IN], net.layers[layer, N_OUT]
+    below = net.layers[layer - 1, ACTIVATION]
+    c = net.layers[layer - 1, UNIT_START] * net.capacity
+    input_gradient_product(
+        net.deltas, net.offsets, (layer + 1) * net.capacity, m0, m1, net.parameters, net.layers[layer, W_START],
+        n_in, n_out, below == RELU, net.outputs, c, net.deltas, c, j, w, net.panel, at,
+    )  # fmt: skip
+    kept = net.outputs.dtype.type(1 - rule.dropout)  # outputs are divided by this
+    slope_block(below, net.inputs, c, net.outputs, c, kept, net.deltas, c, m0, m1, j, w, n_in)
+    if rule.dropout > 0:
+        for i in range(m0, m1):
+            multiply_range(net.deltas, net.masks, c + i * n_in + j, w)
+
+
+@inner
+def pack_deltas(net, layer, m, m0, m1, j):
+    """Pack rows m0 to m1 of one panel of a layer's deltas, for the product with its input."""
+    n_out = net.layers[layer, N_OUT]
+    z = net.layers[layer, UNIT_START] * net.capacity
+    pack_panel(net.deltas, z, m, n_out, m0, m1, j, net.panels, panels_start(net, layer))
+
+
+@inner
+def panels_start(net, layer):
+    """Where a layer's packed deltas start, on a cache line."""
+    return round_up(net.capacity, 16) * (net.layers[layer, UNIT_START] + 16 * layer)
+
+
+@inner
 def compare_rows(net, rule, Y, n_targets, sample_weight, order, first, total_weight, m0, m1):
     """Losses and output deltas of rows m0 to m1 of the batch: deltas of its mean loss."""
     last = net.layers.shape[0] - 1
@@ -177,83 +204,119 @@ def compare_rows(net, rule, Y, n_targets, sample_weight, order, first, total_wei
 
 
 @njit(inline="always")
-def compare(me, call, phase, net, rule, Y, n_targets, sample_weight, order, first, total_weight, m):
-    """``compare_rows`` of the whole batch, shared."""
-    n_out = net.layers[net.layers.shape[0] - 1, N_OUT]
-    blocks = min(m, 4 * call[N_THREADS]) if call[N_THREADS] > 1 else 1
-    shared = open_phase(me, call, phase, blocks, 50 * m * n_out)
+def block_of_rows(me, net, rule, step, X, Y, n_targets, sample_weight, order, first, total_weight, m, m0, m1):
+    """Rows m0 to m1 of the batch through everything that comes before the weights' gradients."""
+    last = net.layers.shape[0] - 1
+    at = me * panel_items(net.panel)
+    width = panel_columns(net.panel)
+    for layer in range(last + 1):
+        n_out = net.layers[layer, N_OUT]
+        for j in range(0, n_out, width):
+            A = X if layer == 0 else net.outputs
+            forward_part(net, rule, step, layer, A, m0, m1, j, min(width, n_out - j), at)
+    compare_rows(net, rule, Y, n_targets, sample_weight, order, first, total_weight, m0, m1)
+    for layer in range(last, -1, -1):
+        n_in, n_out = net.layers[layer, N_IN], net.layers[layer, N_OUT]
+        if layer > 0:
+            for j in range(0, n_in, width):
+                backward_part(net, rule, layer, m0, m1, j, min(width, n_in - j), at)
+        if n_out > width:
+            for j in range(0, n_out, width):
+                pack_deltas(net, layer, m, m0, m1, j)
+
+
+@njit(inline="always")
+def by_rows(me, call, phase, net, rule, step, X, Y, n_targets, sample_weight, order, first, total_weight, m):
+    """Predict and compare in one phase: a task is a block of rows. Returns the next phase."""
+    threads = call[N_THREADS]
+    blocks = 1 if threads == 1 else max(1, min(2 * threads, m // (2 * TILE_ROWS)))
+    shared = open_phase(me, call, phase, blocks, 4 * m * net.gradients.size)
     task = claim(me, call, phase, blocks, shared)
     while task >= 0:
-        m0, m1 = task * m // blocks, (task + 1) * m // blocks
-        compare_rows(net, rule, Y, n_targets, sample_weight, order, first, total_weight, m0, m1)
+        m0, m1 = block_start(task, blocks, m), block_start(task + 1, blocks, m)
+        block_of_rows(me, net, rule, step, X, Y, n_targets, sample_weight, order, first, total_weight, m, m0, m1)
         finish(call, shared)
         task = claim(me, call, phase, blocks, shared)
     close_phase(me, call, blocks, shared)
+    return phase + 1
 
 
 @njit(inline="always")
-def backward_layer(me, call, phase, net, rule, layer, m):
-    """Deltas of the layer below, and this layer's deltas packed for the product that follows."""
-    n_in, n_out = net.layers[layer, N_IN], net.layers[layer, N_OUT]
-    z = net.layers[layer, UNIT_START] * net.capacity
+def by_layers(me, call, phase, net, rule, step, X, Y, n_targets, sample_weight, order, first, total_weight, m):
+    """Predict and compare layer by layer: a task is a panel of columns, so that W is packed only once.
+
+    Returns the next phase.
+    """
     threads = call[N_THREADS]
-    panels = n_panels(net.parameters, n_in)
-    packs = n_panels(net.parameters, n_out)
-    packs = packs if packs > 1 else 0
-    products = panels * n_blocks(m, panels, threads) if layer > 0 else 0
-    work = 2 * m * n_in * n_out if layer > 0 else 2 * m * n_out
-    kept = net.outputs.dtype.type(1 - rule.dropout)  # outputs are divided by this
-    shared = open_phase(me, call, phase, products + packs, work)
-    task = claim(me, call, phase, products + packs, shared)
-    while task >= 0:
-        if task < products:
-            below = net.layers[layer - 1, ACTIVATION]
-            c = net.layers[layer - 1, UNIT_START] * net.capacity
-            m0, m1, j, w = input_gradient_task(
-                task, threads, net.deltas, net.offsets, (layer + 1) * net.capacity, m,
-                net.parameters, net.layers[layer, W_START], n_in, n_out, below == RELU, net.outputs, c,
-                net.deltas, c, net.panel, me * panel_items(net.panel),
-            )  # fmt: skip
-            slope_block(below, net.inputs, c, net.outputs, c, kept, net.deltas, c, m0, m1, j, w, n_in)
-            if rule.dropout > 0:
-                for i in range(m0, m1):
-                    multiply_range(net.deltas, net.masks, c + i * n_in + j, w)
-        else:
-            pack_panels(net.deltas, z, m, n_out, task - products, net.panels)
-        finish(call, shared)
+    last = net.layers.shape[0] - 1
+    at = me * panel_items(net.panel)
+    width = panel_columns(net.panel)
+    # One phase a layer forward, one for the loss, one a layer backward.
+    for k in range(2 * last + 3):
+        layer = k if k <= last else 2 * last + 2 - k
+        forward, compares = k <= last, k == last + 1
+        n_in, n_out = net.layers[min(layer, last), N_IN], net.layers[min(layer, last), N_OUT]
+        columns = n_out if forward else (n_in if layer > 0 else 0)
+        panels = (columns + width - 1) // width
+        blocks = n_blocks(m, max(panels, 1), threads)
+        products = blocks if compares else panels * blocks
+        packs = (n_out + width - 1) // width if n_out > width and not forward and not compares else 0
+        work = 50 * m * n_out if compares else (2 * m * n_in * n_out if products > 0 else 2 * m * n_out)
+        shared = open_phase(me, call, phase, products + packs, work)
         task = claim(me, call, phase, products + packs, shared)
-    close_phase(me, call, products + packs, shared)
+        while task >= 0:
+            block = task if compares else task // max(panels, 1)
+            m0, m1 = block_start(block, blocks, m), block_start(block + 1, blocks, m)
+            j = task % max(panels, 1) * width
+            w = min(width, columns - j)
+            if compares:
+                compare_rows(net, rule, Y, n_targets, sample_weight, order, first, total_weight, m0, m1)
+            elif task >= products:
+                pack_deltas(net, layer, m, 0, m, (task - products) * width)
+            elif forward:
+                forward_part(net, rule, step, layer, X if layer == 0 else net.outputs, m0, m1, j, w, at)
+            else:
+                backward_part(net, rule, layer, m0, m1, j, w, at)
+            finish(call, shared)
+            task = claim(me, call, phase, products + packs, shared)
+        close_phase(me, call, products + packs, shared)
+        phase += 1
+    return phase
 
 
 @njit(inline="always")
-def learn_strip(me, net, rule, learning_rate, step, layer, strip, A, m, total_weight, keeps, updates):
+def learn_strip(me, net, rule, learning_rate, step, layer, strip, task, A, m, total_weight, keeps, updates):
     """Gradient of one strip of W, then its update; or, for the strip after the last, of b.
 
     The gradient goes into ``gradients`` if it is to be kept, else into this thread's ``strips``, where it
-    stays in cache. Leaves the strip's sum of squares of W before the update in ``partial``, if there is a
-    penalty. Returns False if the gradient is not finite; then nothing is updated.
+    stays in cache. Leaves the strip's sum of squares of W before the update in ``partial[task]``, if there is
+    a penalty. Returns False if the gradient is not finite; then nothing is updated.
     """
     n_in, n_out, b = net.layers[layer, N_IN], net.layers[layer, N_OUT], net.layers[layer, B_START]
     z = net.layers[layer, UNIT_START] * net.capacity
     strips = n_strips(n_in, n_out)
     rows = strip_rows(n_in, n_out)
     is_weights = strip < strips
+    net.partial[task] = 0.0
+    if not is_weights and b < 0:
+        return True
     i0 = strip * rows
     start = net.layers[layer, W_START] + i0 * n_out if is_weights else b
     n = (min(n_in, i0 + rows) - i0) * n_out if is_weights else n_out
     target = net.gradients if keeps else net.strips
-    g = start if keeps else me * strip_items(net.strips, net.layers)
+    g = start if keeps else me * strip_room(widest(net.layers))
     if is_weights:
         weight_gradient_strip(
-            strip, A, net.offsets, layer * net.capacity, m, net.deltas, z, net.panels, n_in, n_out,
-            target, g - i0 * n_out,
+            strip, A, net.offsets, layer * net.capacity, m, net.deltas, z, net.panels, panels_start(net, layer),
+            n_in, n_out, target, g - i0 * n_out,
         )  # fmt: skip
         if rule.alpha > 0 and rule.solver != ADAMW:
-            net.partial[strip] = sum_of_squares(net.parameters, start, start + n)
+            net.partial[task] = sum_of_squares(net.parameters, start, start + n)
             pull = net.parameters.dtype.type(rule.alpha / total_weight)
             add_range(part(target, g, n), net.parameters, pull, start, n)
     else:
-        sum_rows(net.deltas, z, m, n_out, net.column_sums, target, g)
+        sums = part(net.column_sums, me * widest(net.layers), n_out)
+        sum_rows(net.deltas, z, m, n_out, sums, target, g)
     if not _simd.all_finite(target, g, g + n):
         return False
     if updates:
@@ -263,23 +326,32 @@ def learn_strip(me, net, rule, learning_rate, step, layer, strip, A, m, total_we
 
 
 @njit(inline="always")
-def learn_layer(me, call, phase, net, rule, learning_rate, step, layer, A, m, total_weight, keeps, updates, bad):
-    """Gradients of a layer and its update; returns the sum of squares of W before it, if there is a penalty."""
-    n_in, n_out = net.layers[layer, N_IN], net.layers[layer, N_OUT]
-    strips = n_strips(n_in, n_out)
-    tasks = strips + 1 if net.layers[layer, B_START] >= 0 else strips
-    shared = open_phase(me, call, phase, tasks, 2 * m * n_in * n_out)
+def learn(me, call, phase, net, rule, learning_rate, step, X, m, total_weight, keeps, updates, bad):
+    """Gradients of all layers and their update, in one phase; a task is a strip of W, or one b.
+
+    Returns the sum of squares of all W before it, if there is a penalty.
+    """
+    n_layers = net.layers.shape[0]
+    tasks = 0
+    for layer in range(n_layers):
+        tasks += n_strips(net.layers[layer, N_IN], net.layers[layer, N_OUT]) + 1
+    shared = open_phase(me, call, phase, tasks, 2 * m * net.gradients.size)
     task = claim(me, call, phase, tasks, shared)
     while task >= 0:
-        if not learn_strip(me, net, rule, learning_rate, step, layer, task, A, m, total_weight, keeps, updates):
+        layer, strip = 0, task
+        while strip > n_strips(net.layers[layer, N_IN], net.layers[layer, N_OUT]):
+            strip -= n_strips(net.layers[layer, N_IN], net.layers[layer, N_OUT]) + 1
+            layer += 1
+        A = X if layer == 0 else net.outputs
+        if not learn_strip(me, net, rule, learning_rate, step, layer, strip, task, A, m, total_weight, keeps, updates):
             bad[0] = 1
         finish(call, shared)
         task = claim(me, call, phase, tasks, shared)
     close_phase(me, call, tasks, shared)
     squares = 0.0
     if me == 0 and rule.alpha > 0 and rule.solver != ADAMW:
-        for strip in range(strips):
-            squares += net.partial[strip]
+        for k in range(tasks):
+            squares += net.partial[k]
     return squares
 
 
@@ -315,16 +387,17 @@ def batch_weight(sample_weight, order, first, m):
 
 @njit(inline="always")
 def predict_and_compare(me, call, phase, net, rule, step, X, Y, n_targets, sample_weight, order, first, m, total):
-    """The first two parts of a step: outputs, losses and the deltas of every layer; returns the next phase."""
-    last = net.layers.shape[0] - 1
+    """The first two parts of a step: outputs, losses and the deltas of every layer; returns the next phase.
+
+    By rows there is one phase and every block packs every W; by layers there are many phases and W is packed
+    once, which pays for wide layers.
+    """
     if me == 0:
         for i in range(m):
             net.offsets[i] = order[first + i] * net.layers[0, N_IN]
-    for layer in range(last + 1):
-        forward_layer(me, call, phase, net, rule, step, layer, X if layer == 0 else net.outputs, m)
-        phase += 1
-    compare(me, call, phase, net, rule, Y, n_targets, sample_weight, order, first, total, m)
-    return phase + 1
+    if call[N_THREADS] == 1 or widest(net.layers) <= WIDE:
+        return by_rows(me, call, phase, net, rule, step, X, Y, n_targets, sample_weight, order, first, total, m)
+    return by_layers(me, call, phase, net, rule, step, X, Y, n_targets, sample_weight, order, first, total, m)
 
 
 @njit(inline="always")
@@ -334,7 +407,6 @@ def one_step(
 ):  # fmt: skip
     """One whole step, ``loss[at]`` its loss; returns the next phase, and whether to go on."""
     total = batch_weight(sample_weight, order, first, m)
-    last = net.layers.shape[0] - 1
     phase = predict_and_compare(
         me, call, phase, net, rule, step, X, Y, n_targets, sample_weight, order, first, m, max(total, 1e-300)
     )
@@ -350,21 +422,15 @@ def one_step(
     if total == 0:
         return phase, True
     updates = not math.isfinite(rule.max_grad_norm)
-    squares = 0.0
-    for layer in range(last, -1, -1):
-        backward_layer(me, call, phase, net, rule, layer, m)
-        A = X if layer == 0 else net.outputs
-        squares += learn_layer(
-            me, call, phase + 1, net, rule, learning_rate, step, layer, A, m, total, keeps or not updates, updates, bad
-        )
-        phase += 2
+    keeps = keeps or not updates
+    squares = learn(me, call, phase, net, rule, learning_rate, step, X, m, total, keeps, updates, bad)
     if me == 0:
         loss[at] = (data_loss + 0.5 * rule.alpha * squares) / total
         if bad[0]:
             loss[at] = np.inf
         elif not updates:
             clip_and_update(net, rule, learning_rate, step)
-    return phase, not bad[0]
+    return phase + 1, not bad[0]
 
 
 @njit(inline="always")
@@ -418,11 +484,8 @@ def _loss_and_gradient(
         phase = predict_and_compare(
             me, call, phase, net, rule, 0, X, Y, n_targets, sample_weight, rows, first, m, total
         )
-        for layer in range(net.layers.shape[0] - 1, -1, -1):
-            backward_layer(me, call, phase, net, rule, layer, m)
-            A = X if layer == 0 else net.outputs
-            learn_layer(me, call, phase + 1, net, rule, 0.0, 0, layer, A, m, total, m > 0, m < 0, bad)
-            phase += 2
+        learn(me, call, phase, net, rule, 0.0, 0, X, m, total, m > 0, m < 0, bad)
+        phase += 1
         if me == 0:
             for i in range(m):
                 data_loss += net.losses[i]
@@ -451,25 +514,34 @@ def finish_gradient(net, alpha, data_loss, total, totals, loss):
 
 def _net(layers, state):
     """The flat arrays of a step, scratch memory included."""
-    rows = [row for row in state.workspace]
-    widths = layers[:, N_OUT]
-    capacity = state.workspace.shape[1] // int(widths.sum())
-    widest = int(widths.max())
-    moments = [row for row in state.moments] + [state.gradients] * 2
-    strips = int(layers[:, N_IN].max()) // TILE_ROWS + 1  # at most: a strip has at least a tile's rows
+    widths, threads, dtype = layers[:, N_OUT], n_threads(), state.parameters.dtype
+    capacity, width = state.workspace.shape[1] // int(widths.sum()), int(widths.max())
+    rows = list(state.workspace)
+    moments = [*state.moments, state.gradients, state.gradients]  # stand-ins for what the optimizer has not
     offsets = scratch("offsets", (len(layers) + 1) * capacity, np.int64)
     # Row i of what layer l puts out, which is the input of layer l + 1; the first rows are the batch's.
-    starts = layers[:, UNIT_START, None] * capacity + layers[:, N_OUT, None] * np.arange(capacity)
-    offsets[capacity : (len(layers) + 1) * capacity] = starts.reshape(-1)
-    dtype = state.parameters.dtype
+    starts = layers[:, UNIT_START, None] * capacity + widths[:, None] * np.arange(capacity)
+    offsets[capacity:] = starts.reshape(-1)
+    n_strips_at_most = int((layers[:, N_IN] // TILE_ROWS + 2).sum())
     return Net(
-        layers, capacity, state.parameters, state.gradients, moments[0], moments[1],
-        rows[OUTPUTS], rows[DELTAS], rows[INPUTS if len(rows) > INPUTS else 0], rows[MASKS if len(rows) > MASKS else 0],
-        panel_room(state.parameters), packed_room(capacity, widest, dtype),
-        scratch("strips", n_threads() * (STRIP_ITEMS + TILE_ROWS * widest + 64), dtype), offsets,
-        scratch("losses", capacity, np.float64), scratch("column_sums", widest, np.float64),
-        scratch("partial", strips, np.float64),
-    )  # fmt: skip
+        layers=layers,
+        capacity=capacity,
+        parameters=state.parameters,
+        gradients=state.gradients,
+        mean=moments[0],
+        square=moments[1],
+        outputs=rows[OUTPUTS],
+        deltas=rows[DELTAS],
+        inputs=rows[INPUTS] if len(rows) > INPUTS else rows[OUTPUTS],
+        masks=rows[MASKS] if len(rows) > MASKS else rows[OUTPUTS],
+        panel=panel_room(state.parameters),
+        panels=packed_room(capacity + 16, int(widths.sum()) + 16 * len(layers), dtype),
+        strips=scratch("strips", threads * (STRIP_ITEMS + TILE_ROWS * width + 64), dtype),
+        offsets=offsets,
+        losses=scratch("losses", capacity, np.float64),
+        column_sums=scratch("column_sums", threads * width, np.float64),
+        partial=scratch("partial", n_strips_at_most, np.float64),
+    )
 
 
 def _work(layers, n_rows):
@@ -521,11 +593,13 @@ def rows_through(X, x, m, layers, parameters, buffer, starts, out, out_start, of
             offsets[i] = a + i * n_in
         C, c = (out, out_start) if layer == last else (buffer, starts[layer])
         for task in range(n_panels(parameters, n_out)):
-            m0, m1, j, w = forward_task(
-                task, 1, A, offsets, 0, m, parameters, layers[layer, W_START], parameters, layers[layer, B_START],
-                n_in, n_out, activation, C, c, panel, at,
+            j = task * panel_columns(parameters)
+            w = min(panel_columns(parameters), n_out - j)
+            forward_product(
+                A, offsets, 0, 0, m, parameters, layers[layer, W_START], parameters, layers[layer, B_START],
+                n_in, n_out, activation, C, c, j, w, panel, at,
             )  # fmt: skip
-            activate_block(activation, C, c, C, c, m0, m1, j, w, n_out)
+            activate_block(activation, C, c, C, c, 0, m, j, w, n_out)
         if activation == SOFTMAX:
             softmax_rows(C, c, C, c, m, n_out)
         A, a = C, c

@@ -1,6 +1,7 @@
 """Compiled kernels on disk are never stale and never in the way."""
 
 import ast
+import ctypes
 import os
 import pathlib
 import shutil
@@ -217,6 +218,16 @@ def test_kernels_that_close_over_different_things_are_different(here):
     assert [hits(kernel) for kernel in again] == [1] * 8
 
 
+def scale_by(factors):
+    return lambda x: factors[1] * x
+
+
+def test_numbers_that_kernels_close_over(here):
+    kernels = [njit(scale_by(factors)) for factors in ((1, 2), (1, 3), (1, 2))]
+    assert [kernel(5) for kernel in kernels] == [10, 15, 10]
+    assert [hits(kernel) for kernel in kernels] == [0, 0, 1]
+
+
 def test_flags_and_settings_are_part_of_the_key(here, monkeypatch):
     njit(add_one)(1.0)
     for options in ({"fastmath": {"nsz", "arcp"}}, {"error_model": "python"}):
@@ -243,6 +254,15 @@ def test_what_cannot_be_named_is_not_kept(here, monkeypatch):
     kernel = njit(add_one)
     assert kernel(1) == 2
     assert kernel.stats.cache_path is None
+    assert not list(here.rglob("*.kernel"))
+
+
+def test_addresses_of_this_process_are_not_kept(here):
+    strlen = ctypes.CDLL(None).strlen
+    strlen.argtypes, strlen.restype = [ctypes.c_void_p], ctypes.c_size_t
+    text = ctypes.create_string_buffer(b"gdl")
+    kernel = njit(lambda address: strlen(address))
+    assert kernel(ctypes.addressof(text)) == 3
     assert not list(here.rglob("*.kernel"))
 
 
@@ -286,6 +306,8 @@ def test_a_folder_without_sources_has_no_stamp(tmp_path):
     stamp = _cache.source_stamp(tmp_path)
     (tmp_path / "kernel.py").rename(tmp_path / "other.py")
     assert stamp != _cache.source_stamp(tmp_path)
+    (tmp_path / "unreadable.py").mkdir()
+    assert _cache.source_stamp(tmp_path) is None
 
 
 def test_kernels_import_nothing_above_them():

@@ -122,6 +122,10 @@ def test_cores_where_the_system_does_not_bind_processes(monkeypatch):
     assert _environment.n_cores() == 1
 
 
+def test_a_file_that_cannot_be_read_says_nothing(tmp_path):
+    assert _environment._field(tmp_path / "cpuinfo", "model name") == ""
+
+
 def test_a_gpu_is_found_by_its_driver(tmp_path, monkeypatch):
     card = tmp_path / "0000:01:00.0"
     card.mkdir()

@@ -34,14 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(title="commands", dest="command", metavar="command")
     digits = commands.add_parser("digits", help="learn to read handwritten digits, beside scikit-learn")
-    digits.add_argument("--epochs", type=_positive, metavar="N", help="times to see all digits (default: 30)")
+    digits.add_argument("--epochs", type=_positive, metavar="N", help="times to see all digits (default: 20)")
     commands.add_parser("info", help="say what gdl runs on")
     options = parser.parse_args(arguments)
     try:
         if options.command == "info":
             report_environment()
         else:
-            read_digits(getattr(options, "epochs", None) or 30)
+            read_digits(getattr(options, "epochs", None) or 20)
     except KeyboardInterrupt:
         return 130
     return 0

@@ -46,7 +46,7 @@ def test_without_a_command_digits_are_read(monkeypatch):
     seen = []
     monkeypatch.setattr(command, "read_digits", seen.append)
     assert command.main([]) == 0
-    assert seen == [30]
+    assert seen == [20]
 
 
 def test_an_interrupt_ends_the_job_quietly(monkeypatch, capsys):

@@ -128,20 +128,21 @@ def _tile(n_rows, n_vectors, by_column):
         C = [v.at(C, builder.add(c, builder.mul(c_stride, v.constant(i)))) for i in rows]
         sums = [[cgutils.alloca_once(builder, v.vector) for _ in columns] for _ in rows]
 
-        def begin(value):
-            for i in rows:
-                for j in columns:
-                    builder.store(value(i, j), sums[i][j])
-
-        with builder.if_else(builder.icmp_signed("==", start, v.constant(FROM_OUT))) as (out, new):
-            with out:
-                begin(lambda i, j: v.load(v.at(C[i], step[j]), mask[j]))
-            with new, builder.if_else(builder.icmp_signed("==", start, v.constant(FROM_BIAS))) as (biased, zero):
-                with biased:
-                    first = [v.load(v.at(bias, bias_at, step[j]), mask[j]) for j in columns]
-                    begin(lambda _, j: first[j])
-                with zero:
-                    begin(lambda _i, _j: v.zero)
+        # One set of loads for the three starts: the bias and zeros are rows that repeat.
+        zeros = cgutils.global_constant(
+            builder.module, "gdl_zeros", ir.Constant(ir.ArrayType(v.scalar, 3 * v.lanes), [0.0] * (3 * v.lanes))
+        )
+        from_out = builder.icmp_signed("==", start, v.constant(FROM_OUT))
+        first = builder.bitcast(zeros, C[0].type)
+        if not by_column:
+            from_bias = builder.icmp_signed("==", start, v.constant(FROM_BIAS))
+            first = builder.select(from_bias, v.at(bias, bias_at), first)
+        first = builder.select(from_out, C[0], first)
+        stride = builder.select(from_out, c_stride, v.constant(0))
+        for i in rows:
+            pointer = v.at(first, builder.mul(stride, v.constant(i)))
+            for j in columns:
+                builder.store(v.load(v.at(pointer, step[j]), mask[j]), sums[i][j])
 
         A = v.at(A, a)
         if not by_column:
@@ -167,11 +168,12 @@ def _tile(n_rows, n_vectors, by_column):
             gate = v.load(v.at(G, at, step[j]), mask[j])
             return builder.select(builder.fcmp_ordered(">", gate, v.zero), total, v.zero)
 
-        with builder.if_then(builder.icmp_signed("==", finish, v.constant(STORE_RELU))):
-            # Written so that NaN passes: a maximum would turn it into 0.
-            end(lambda _i, _j, total: builder.select(builder.fcmp_ordered("<", total, v.zero), v.zero, total))
-        with builder.if_then(builder.icmp_signed("==", finish, v.constant(STORE_GATED))):
-            end(gated)
+        if not by_column:
+            with builder.if_then(builder.icmp_signed("==", finish, v.constant(STORE_RELU))):
+                # Written so that NaN passes: a maximum would turn it into 0.
+                end(lambda _i, _j, total: builder.select(builder.fcmp_ordered("<", total, v.zero), v.zero, total))
+            with builder.if_then(builder.icmp_signed("==", finish, v.constant(STORE_GATED))):
+                end(gated)
         for i in rows:
             for j in columns:
                 v.store(builder.load(sums[i][j]), v.at(C[i], step[j]), mask[j])

@@ -274,11 +274,11 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
         n_samples = len(task.samples.X)
         if fitted:
             training = self._training
-            if n_samples != len(training.order) + training.n_validation or self._splits(task) != bool(
-                training.n_validation
-            ):
+            same_samples = n_samples == len(training.order) + training.n_validation
+            if not same_samples or self._splits(task) != bool(training.n_validation):
                 training.order, training.validation_rows = self._split(task, training.random_state)
                 training.position = 0
+            self._seed_dropout(training)
             return self._parameters, training
         random_state = check_random_state(self.random_state)
         if task.init is None:
@@ -287,9 +287,13 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
         else:
             parameters = task.init
         training = Training(random_state, *self._split(task, random_state))
-        if self.dropout > 0:
-            training.dropout_seed = int(random_state.randint(2**63 - 1, dtype=np.int64))
+        self._seed_dropout(training)
         return parameters, training
+
+    def _seed_dropout(self, training: Training) -> None:
+        """Draw the seed of dropout once, and only if there is any, or the draws would not be scikit-learn's."""
+        if self.dropout > 0 and not training.dropout_seed:
+            training.dropout_seed = int(training.random_state.randint(1, 2**63 - 1, dtype=np.int64))
 
     def _splits(self, task: Task) -> bool:
         return self.early_stopping and task.validation is None and self.solver != "lbfgs"
@@ -391,7 +395,7 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
     def _attributes(self, task: Task, parameters: NDArray[Any], training: Training, outcome: Outcome) -> dict[str, Any]:
         """Return all fitted attributes, to be set together."""
         early = training.best_parameters is not None
-        judged = bool(training.validation_scores)
+        judged = early or bool(training.validation_scores)
         return {
             **task.known,
             **({"classes_": task.target.classes} if len(task.target.classes) else {}),

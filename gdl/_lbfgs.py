@@ -210,11 +210,11 @@ class LBFGS:
         if dot(change, step) > np.finfo(np.float64).eps * descent:
             training.curvature.append((step, change))
             del training.curvature[:-MEMORY]
-        if abs(new_gradient).max() <= plan.tol:
-            return new_value, new_gradient, "converged"
-        if value - new_value <= self.resolution * max(abs(value), abs(new_value), 1.0):
-            return new_value, new_gradient, "converged"
-        return new_value, new_gradient, "max_fun" if self.n_evaluations > plan.max_fun else "max_iter"
+        is_flat = abs(new_gradient).max() <= plan.tol
+        is_level = value - new_value <= self.resolution * max(abs(value), abs(new_value), 1.0)
+        is_spent = self.n_evaluations > plan.max_fun
+        reason = "max_fun" if is_spent else "converged" if is_flat or is_level else "max_iter"
+        return new_value, new_gradient, reason
 
     def _search(
         self, value: float, gradient: NDArray[np.float64]

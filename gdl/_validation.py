@@ -160,11 +160,11 @@ def is_multilabel(y: NDArray[Any], name: str = "y") -> bool:
 
 def check_same_classes(y: NDArray[Any], target: Target) -> None:
     """Refuse to go on with other classes than before."""
-    present = np.unique(y).tolist()
-    if not target.multilabel and set(present) != set(target.classes.tolist()):
+    present = np.unique(y)
+    if not target.multilabel and set(present.tolist()) != set(target.classes.tolist()):
         raise ValueError(
             "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
-            f"Previously got {target.classes.tolist()}, `y` has {present}; fit with warm_start=False."
+            f"Previously got {target.classes}, `y` has {present}; fit with warm_start=False."
         )
 
 

@@ -14,6 +14,7 @@ import pytest
 import scipy.optimize
 import scipy.stats
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.linear_model import PoissonRegressor
 from sklearn.metrics import accuracy_score, log_loss, mean_pinball_loss, r2_score
 
 from gdl import MLPClassifier, MLPRegressor
@@ -141,6 +142,14 @@ def test_a_linear_model(data):
     assert model.transform(X) is not X
     assert len(model.activations(X)) == 1
     assert MLPClassifier((), activation=[], max_iter=1).fit(X, y).n_layers_ == 2
+
+
+def test_a_linear_model_of_counts(rng):
+    X = np.linspace(0, 1, 100).reshape(-1, 1)
+    y = rng.poisson(np.exp(X[:, 0] + 1))
+    model = MLPRegressor((), loss="poisson", alpha=0.0, solver="lbfgs", tol=1e-7).fit(X, y)
+    expected = PoissonRegressor(alpha=0, tol=1e-7).fit(X, y).predict(X)
+    assert_allclose(model.predict(X), expected, rtol=1e-3)
 
 
 def test_no_intercepts(data):
@@ -292,6 +301,17 @@ def test_dropout(data):
     assert_allclose(with_dropout.predict_proba(X), expected, rtol=1e-9)
 
 
+def test_dropout_can_be_turned_on_later(data):
+    model = MLPClassifier(**SMALL, warm_start=True).fit(*data)
+    before = model._training.random_state.get_state()[2]
+    assert model._training.dropout_seed == 0
+    model.set_params(dropout=0.5, shuffle=False).fit(*data)
+    assert model._training.dropout_seed > 0
+    assert model._training.random_state.get_state()[2] != before
+    seed = model._training.dropout_seed
+    assert model.fit(*data)._training.dropout_seed == seed
+
+
 # Schedules.
 
 
@@ -384,6 +404,15 @@ def test_a_constant_target_scores_like_scikit_learns(data):
     X, _ = data
     model = MLPRegressor(**SMALL).fit(X, X[:, 0], validation_data=(X[:5], np.ones(5)))
     assert model.validation_scores_[-1] == r2_score(np.ones(5), model.predict(X[:5])) == 0
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # kernels that run as Python warn of overflow
+def test_a_network_without_finite_outputs_has_no_score(data):
+    X, y = data[0].astype(np.float32), data[1]
+    model = MLPRegressor(**SMALL, init=np.full(49, 1e30), solver="sgd")
+    with pytest.warns(UserWarning, match="Training diverged in epoch 1"):
+        model.fit(X, y, validation_data=(X, y))
+    assert math.isnan(model.validation_scores_[0])
 
 
 def test_early_stopping_by_given_samples(data):

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import multiprocessing
 import pickle
 import signal
 import subprocess
@@ -156,6 +157,26 @@ def test_going_on_in_another_process(data, tmp_path):
     command = [sys.executable, "-W", "ignore", "-c", code, tmp_path / "half", tmp_path / "whole"]
     subprocess.run(command, check=True)
     assert_same(joblib.load(tmp_path / "whole"), at_once)
+
+
+def fit_and_dump(path, model, data):
+    warnings.simplefilter("ignore")
+    joblib.dump(model.fit(*data), path)
+
+
+@pytest.mark.compiled
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+def test_fits_in_other_processes_are_fits_here(rng, tmp_path, method):
+    X = rng.standard_normal((600, 64)).astype(np.float32)  # large enough for threads
+    y = np.arange(600) % 10
+    model = MLPClassifier((128,), max_iter=3, random_state=0)
+    process = multiprocessing.get_context(method).Process(target=fit_and_dump, args=(tmp_path / "model", model, (X, y)))
+    here = MLPClassifier((128,), max_iter=3, random_state=0).fit(X, y)
+    process.start()
+    process.join(120)
+    assert process.exitcode == 0
+    assert_same(joblib.load(tmp_path / "model"), here)
 
 
 def test_a_random_state_instance_goes_on(data):

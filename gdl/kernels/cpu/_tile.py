@@ -45,8 +45,10 @@ AS_IS, TRANSPOSED, PACKED = np.int64(0), np.int64(1), np.int64(2)
 # A panel of B is packed in blocks that stay in the second-level cache; 160 kB measured best of 24 to 160.
 PANEL_BYTES = 160 * 1024
 PANEL_ROWS = PANEL_BYTES // (TILE_VECTORS * VECTOR_BYTES)
-# Fewer rows than this do not pay for packing B: each element packed is used once a row.
+# Fewer rows than this do not pay for packing B: each element packed is used once a row. Nor does a B that
+# the first-level cache holds as it is: (64, 64, 64) ran at 149 GFLOP/s in place and at 128 packed.
 PACKED_ROWS = 2 * TILE_ROWS
+SMALL_BYTES = 32 * 1024
 
 
 @inner
@@ -62,63 +64,131 @@ def round_up(n, step):
 
 
 @inner
-def row_tile(r, A, offsets, o, a, B, b, b_stride, n, C, c, c_stride, w, start, bias, bias_at, finish, G, g):
-    """One tile of r rows by w columns, A read by rows."""
-    v = (w * B.itemsize + VECTOR_BYTES - 1) // VECTOR_BYTES
-    if r == TILE_ROWS:
-        if v == 3:
-            row_tile_83(A, offsets, o, a, B, b, b_stride, n, C, c, c_stride, w, start, bias, bias_at, finish, G, g)
-        elif v == 2:
-            row_tile_82(A, offsets, o, a, B, b, b_stride, n, C, c, c_stride, w, start, bias, bias_at, finish, G, g)
-        else:
-            row_tile_81(A, offsets, o, a, B, b, b_stride, n, C, c, c_stride, w, start, bias, bias_at, finish, G, g)
-    elif r == HALF_ROWS:
-        if v == 3:
-            row_tile_43(A, offsets, o, a, B, b, b_stride, n, C, c, c_stride, w, start, bias, bias_at, finish, G, g)
-        elif v == 2:
-            row_tile_42(A, offsets, o, a, B, b, b_stride, n, C, c, c_stride, w, start, bias, bias_at, finish, G, g)
-        else:
-            row_tile_41(A, offsets, o, a, B, b, b_stride, n, C, c, c_stride, w, start, bias, bias_at, finish, G, g)
-    elif v == 3:
-        row_tile_13(A, offsets, o, a, B, b, b_stride, n, C, c, c_stride, w, start, bias, bias_at, finish, G, g)
-    elif v == 2:
-        row_tile_12(A, offsets, o, a, B, b, b_stride, n, C, c, c_stride, w, start, bias, bias_at, finish, G, g)
+def row_tiles(A, offsets, o, a, m0, m1, B, b, b_stride, n, C, c, c_stride, w, start, bias, bias_at, finish, G, g):
+    """Rows m0 to m1 of C by w columns, A read by rows; the loops are here since a call has 20 arguments."""
+    vectors = (w * B.itemsize + VECTOR_BYTES - 1) // VECTOR_BYTES
+    i = m0
+    if vectors == 3:
+        while m1 - i >= TILE_ROWS:
+            row_tile_83(
+                A, offsets, o + i, a, B, b, b_stride, n,
+                C, c + i * c_stride, c_stride, w, start, bias, bias_at, finish, G, g + i * c_stride,
+            )  # fmt: skip
+            i += TILE_ROWS
+        if m1 - i >= HALF_ROWS:
+            row_tile_43(
+                A, offsets, o + i, a, B, b, b_stride, n,
+                C, c + i * c_stride, c_stride, w, start, bias, bias_at, finish, G, g + i * c_stride,
+            )  # fmt: skip
+            i += HALF_ROWS
+        while i < m1:
+            row_tile_13(
+                A, offsets, o + i, a, B, b, b_stride, n,
+                C, c + i * c_stride, c_stride, w, start, bias, bias_at, finish, G, g + i * c_stride,
+            )  # fmt: skip
+            i += 1
+    elif vectors == 2:
+        while m1 - i >= TILE_ROWS:
+            row_tile_82(
+                A, offsets, o + i, a, B, b, b_stride, n,
+                C, c + i * c_stride, c_stride, w, start, bias, bias_at, finish, G, g + i * c_stride,
+            )  # fmt: skip
+            i += TILE_ROWS
+        if m1 - i >= HALF_ROWS:
+            row_tile_42(
+                A, offsets, o + i, a, B, b, b_stride, n,
+                C, c + i * c_stride, c_stride, w, start, bias, bias_at, finish, G, g + i * c_stride,
+            )  # fmt: skip
+            i += HALF_ROWS
+        while i < m1:
+            row_tile_12(
+                A, offsets, o + i, a, B, b, b_stride, n,
+                C, c + i * c_stride, c_stride, w, start, bias, bias_at, finish, G, g + i * c_stride,
+            )  # fmt: skip
+            i += 1
     else:
-        row_tile_11(A, offsets, o, a, B, b, b_stride, n, C, c, c_stride, w, start, bias, bias_at, finish, G, g)
+        while m1 - i >= TILE_ROWS:
+            row_tile_81(
+                A, offsets, o + i, a, B, b, b_stride, n,
+                C, c + i * c_stride, c_stride, w, start, bias, bias_at, finish, G, g + i * c_stride,
+            )  # fmt: skip
+            i += TILE_ROWS
+        if m1 - i >= HALF_ROWS:
+            row_tile_41(
+                A, offsets, o + i, a, B, b, b_stride, n,
+                C, c + i * c_stride, c_stride, w, start, bias, bias_at, finish, G, g + i * c_stride,
+            )  # fmt: skip
+            i += HALF_ROWS
+        while i < m1:
+            row_tile_11(
+                A, offsets, o + i, a, B, b, b_stride, n,
+                C, c + i * c_stride, c_stride, w, start, bias, bias_at, finish, G, g + i * c_stride,
+            )  # fmt: skip
+            i += 1
 
 
 @inner
-def column_tile(r, A, offsets, o, a, B, b, b_stride, n, C, c, c_stride, w, start):
-    """One tile of r rows by w columns, A read by columns."""
-    v = (w * B.itemsize + VECTOR_BYTES - 1) // VECTOR_BYTES
-    if r == TILE_ROWS:
-        if v == 3:
-            column_tile_83(A, offsets, o, a, B, b, b_stride, n, C, c, c_stride, w, start, C, 0, STORE, C, 0)
-        elif v == 2:
-            column_tile_82(A, offsets, o, a, B, b, b_stride, n, C, c, c_stride, w, start, C, 0, STORE, C, 0)
-        else:
-            column_tile_81(A, offsets, o, a, B, b, b_stride, n, C, c, c_stride, w, start, C, 0, STORE, C, 0)
-    elif r == HALF_ROWS:
-        if v == 3:
-            column_tile_43(A, offsets, o, a, B, b, b_stride, n, C, c, c_stride, w, start, C, 0, STORE, C, 0)
-        elif v == 2:
-            column_tile_42(A, offsets, o, a, B, b, b_stride, n, C, c, c_stride, w, start, C, 0, STORE, C, 0)
-        else:
-            column_tile_41(A, offsets, o, a, B, b, b_stride, n, C, c, c_stride, w, start, C, 0, STORE, C, 0)
-    elif v == 3:
-        column_tile_13(A, offsets, o, a, B, b, b_stride, n, C, c, c_stride, w, start, C, 0, STORE, C, 0)
-    elif v == 2:
-        column_tile_12(A, offsets, o, a, B, b, b_stride, n, C, c, c_stride, w, start, C, 0, STORE, C, 0)
+def column_tiles(A, offsets, o, i0, i1, B, b, b_stride, n, C, c, c_stride, w, start):
+    """Rows i0 to i1 of C by w columns, A read by columns."""
+    vectors = (w * B.itemsize + VECTOR_BYTES - 1) // VECTOR_BYTES
+    i = i0
+    if vectors == 3:
+        while i1 - i >= TILE_ROWS:
+            column_tile_83(
+                A, offsets, o, i, B, b, b_stride, n,
+                C, c + i * c_stride, c_stride, w, start, C, 0, STORE, C, 0,
+            )  # fmt: skip
+            i += TILE_ROWS
+        if i1 - i >= HALF_ROWS:
+            column_tile_43(
+                A, offsets, o, i, B, b, b_stride, n,
+                C, c + i * c_stride, c_stride, w, start, C, 0, STORE, C, 0,
+            )  # fmt: skip
+            i += HALF_ROWS
+        while i < i1:
+            column_tile_13(
+                A, offsets, o, i, B, b, b_stride, n,
+                C, c + i * c_stride, c_stride, w, start, C, 0, STORE, C, 0,
+            )  # fmt: skip
+            i += 1
+    elif vectors == 2:
+        while i1 - i >= TILE_ROWS:
+            column_tile_82(
+                A, offsets, o, i, B, b, b_stride, n,
+                C, c + i * c_stride, c_stride, w, start, C, 0, STORE, C, 0,
+            )  # fmt: skip
+            i += TILE_ROWS
+        if i1 - i >= HALF_ROWS:
+            column_tile_42(
+                A, offsets, o, i, B, b, b_stride, n,
+                C, c + i * c_stride, c_stride, w, start, C, 0, STORE, C, 0,
+            )  # fmt: skip
+            i += HALF_ROWS
+        while i < i1:
+            column_tile_12(
+                A, offsets, o, i, B, b, b_stride, n,
+                C, c + i * c_stride, c_stride, w, start, C, 0, STORE, C, 0,
+            )  # fmt: skip
+            i += 1
     else:
-        column_tile_11(A, offsets, o, a, B, b, b_stride, n, C, c, c_stride, w, start, C, 0, STORE, C, 0)
-
-
-@inner
-def tile_height(left):
-    """Rows of the next tile when ``left`` rows remain."""
-    if left >= TILE_ROWS:
-        return TILE_ROWS
-    return HALF_ROWS if left >= HALF_ROWS else 1
+        while i1 - i >= TILE_ROWS:
+            column_tile_81(
+                A, offsets, o, i, B, b, b_stride, n,
+                C, c + i * c_stride, c_stride, w, start, C, 0, STORE, C, 0,
+            )  # fmt: skip
+            i += TILE_ROWS
+        if i1 - i >= HALF_ROWS:
+            column_tile_41(
+                A, offsets, o, i, B, b, b_stride, n,
+                C, c + i * c_stride, c_stride, w, start, C, 0, STORE, C, 0,
+            )  # fmt: skip
+            i += HALF_ROWS
+        while i < i1:
+            column_tile_11(
+                A, offsets, o, i, B, b, b_stride, n,
+                C, c + i * c_stride, c_stride, w, start, C, 0, STORE, C, 0,
+            )  # fmt: skip
+            i += 1
 
 
 @inner
@@ -149,7 +219,8 @@ def product_panel(
     is room for PANEL_ROWS packed rows.
     """
     width = round_up(w, VECTOR_BYTES // B.itemsize)
-    packed = transposed == TRANSPOSED or m1 - m0 >= PACKED_ROWS
+    small = n * b_stride * B.itemsize <= SMALL_BYTES
+    packed = transposed == TRANSPOSED or (m1 - m0 >= PACKED_ROWS and not small)
     for p0 in range(0, max(n, 1), PANEL_ROWS):
         k = min(PANEL_ROWS, n - p0)
         start = FROM_OUT if p0 > 0 else (FROM_BIAS if bias_at >= 0 else FROM_ZERO)
@@ -158,50 +229,40 @@ def product_panel(
             pack_transposed(B, b + p0, b_stride, k, w, panel, at)
         elif packed:
             pack(B, b + p0 * b_stride, b_stride, k, w, panel, at)
-        i = m0
-        while i < m1:
-            r = tile_height(m1 - i)
-            row = i * c_stride
-            if packed:
-                row_tile(
-                    r, A, offsets, o + i, p0, panel, at, width, k,
-                    C, c + row, c_stride, w, start, bias, bias_at, last, G, g + row,
-                )  # fmt: skip
-            else:
-                row_tile(
-                    r, A, offsets, o + i, p0, B, b + p0 * b_stride, b_stride, k,
-                    C, c + row, c_stride, w, start, bias, bias_at, last, G, g + row,
-                )  # fmt: skip
-            i += r
+        if packed:
+            row_tiles(
+                A, offsets, o, p0, m0, m1, panel, at, width, k, C, c, c_stride, w, start, bias, bias_at, last, G, g
+            )
+        else:
+            row_tiles(
+                A, offsets, o, p0, m0, m1, B, b + p0 * b_stride, b_stride, k,
+                C, c, c_stride, w, start, bias, bias_at, last, G, g,
+            )  # fmt: skip
 
 
 @inner
 def transposed_product_rows(A, offsets, o, i0, i1, B, b, packed, n, C, c, n_columns):
-    """Rows i0 to i1 of ``C = A^T B``; n rows of A and B, those of A starting at
-    ``offsets`` from o on.
+    """Rows i0 to i1 of ``C = A^T B``; n rows of A and B, those of A starting at ``offsets`` from o on.
 
     B is read in place from ``b`` on or, if it is PACKED, as ``pack_panel`` left it there.
     """
-    widest = panel_columns(C)
     lanes = VECTOR_BYTES // C.itemsize
     for p0 in range(0, max(n, 1), PANEL_ROWS):
         k = min(PANEL_ROWS, n - p0)
         start = FROM_OUT if p0 > 0 else FROM_ZERO
-        for j in range(0, n_columns, widest):
-            w = min(widest, n_columns - j)
+        for p in range(n_panels(C, n_columns)):
+            j = panel_start(C, n_columns, p)
+            w = panel_start(C, n_columns, p + 1) - j
             stride = round_up(w, lanes) if packed == PACKED else n_columns
             at = b + j * n + p0 * stride if packed == PACKED else b + p0 * stride + j
-            i = i0
-            while i < i1:
-                r = tile_height(i1 - i)
-                column_tile(r, A, offsets, o + p0, i, B, at, stride, k, C, c + i * n_columns + j, n_columns, w, start)
-                i += r
+            column_tiles(A, offsets, o + p0, i0, i1, B, at, stride, k, C, c + j, n_columns, w, start)
 
 
 @inner
-def pack_panel(B, b, n, n_columns, p0, p1, j, panels, at):
-    """Pack rows p0 to p1 of B's panel from column j on, where ``transposed_product_rows`` looks for them."""
-    w = min(panel_columns(B), n_columns - j)
+def pack_panel(B, b, n, n_columns, p0, p1, panel, panels, at):
+    """Pack rows p0 to p1 of one of B's panels, where ``transposed_product_rows`` looks for them."""
+    j = panel_start(B, n_columns, panel)
+    w = panel_start(B, n_columns, panel + 1) - j
     width = round_up(w, VECTOR_BYTES // B.itemsize)
     pack(B, b + p0 * n_columns + j, n_columns, p1 - p0, w, panels, at + j * n + p0 * width)
 
@@ -211,6 +272,18 @@ def n_panels(values, n_columns):
     """Panels of columns that a product with ``n_columns`` is cut into."""
     width = panel_columns(values)
     return (n_columns + width - 1) // width
+
+
+@inner
+def panel_start(values, n_columns, panel):
+    """First column of a panel; all have the same number of vectors, or one less.
+
+    Vectors are shared out because a tile of one vector loads more than it multiplies: 64 columns as 32 and
+    32, not as 48 and 16.
+    """
+    lanes = VECTOR_BYTES // values.itemsize
+    vectors, panels = (n_columns + lanes - 1) // lanes, n_panels(values, n_columns)
+    return min(n_columns, vectors * panel // panels * lanes)
 
 
 @inner

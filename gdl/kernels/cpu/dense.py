@@ -19,6 +19,7 @@ from gdl.kernels.cpu._tile import (
     n_panels,
     pack_panel,
     panel_columns,
+    panel_start,
     product_panel,
     round_up,
     transposed_product_rows,
@@ -40,9 +41,10 @@ def task_block(task, threads, m, values, n_columns):
     """Rows, first column and columns of a task: a block of rows by a panel of columns."""
     panels = n_panels(values, n_columns)
     blocks = n_blocks(m, panels, threads)
-    j = task % panels * panel_columns(values)
-    block = task // panels
-    return block_start(block, blocks, m), block_start(block + 1, blocks, m), j, min(panel_columns(values), n_columns - j)
+    panel, block = task % panels, task // panels
+    j = panel_start(values, n_columns, panel)
+    w = panel_start(values, n_columns, panel + 1) - j
+    return block_start(block, blocks, m), block_start(block + 1, blocks, m), j, w
 
 
 @njit(inline="always")
@@ -187,7 +189,7 @@ def _weight_gradient(me, call, team, number, X, dZ, m, n_in, n_out, dW, panels):
     shared = open_phase(me, call, FIRST, packs, m * n_out)
     task = claim(me, call, FIRST, packs, shared)
     while task >= 0:
-        pack_panel(dZ, 0, m, n_out, 0, m, task * panel_columns(dZ), panels, ZERO)
+        pack_panel(dZ, 0, m, n_out, 0, m, task, panels, ZERO)
         finish(call, shared)
         task = claim(me, call, FIRST, packs, shared)
     close_phase(me, call, packs, shared)

@@ -26,7 +26,16 @@ from gdl.kernels.cpu._team import (
     open_phase,
     run,
 )
-from gdl.kernels.cpu._tile import PACKED_ROWS, block_start, n_blocks, n_panels, pack_panel, panel_columns, round_up
+from gdl.kernels.cpu._tile import (
+    PACKED_ROWS,
+    block_start,
+    n_blocks,
+    n_panels,
+    pack_panel,
+    panel_columns,
+    panel_start,
+    round_up,
+)
 from gdl.kernels.cpu.activations import SOFTMAX, softmax_rows
 from gdl.kernels.cpu.dense import (
     STRIP_ITEMS,
@@ -165,11 +174,11 @@ def backward_part(net, rule, layer, m0, m1, j, w, at):
 
 
 @inner
-def pack_deltas(net, layer, m, m0, m1, j):
+def pack_deltas(net, layer, m, m0, m1, panel):
     """Pack rows m0 to m1 of one panel of a layer's deltas, for the product with its input."""
     n_out = net.layers[layer, N_OUT]
     z = net.layers[layer, UNIT_START] * net.capacity
-    pack_panel(net.deltas, z, m, n_out, m0, m1, j, net.panels, panels_start(net, layer))
+    pack_panel(net.deltas, z, m, n_out, m0, m1, panel, net.panels, panels_start(net, layer))
 
 
 @inner
@@ -208,28 +217,27 @@ def block_of_rows(me, net, rule, step, X, Y, n_targets, sample_weight, order, fi
     """Rows m0 to m1 of the batch through everything that comes before the weights' gradients."""
     last = net.layers.shape[0] - 1
     at = me * panel_items(net.panel)
-    width = panel_columns(net.panel)
     for layer in range(last + 1):
         n_out = net.layers[layer, N_OUT]
-        for j in range(0, n_out, width):
-            A = X if layer == 0 else net.outputs
-            forward_part(net, rule, step, layer, A, m0, m1, j, min(width, n_out - j), at)
+        A = X if layer == 0 else net.outputs
+        for panel in range(n_panels(A, n_out)):
+            j = panel_start(A, n_out, panel)
+            forward_part(net, rule, step, layer, A, m0, m1, j, panel_start(A, n_out, panel + 1) - j, at)
     compare_rows(net, rule, Y, n_targets, sample_weight, order, first, total_weight, m0, m1)
     for layer in range(last, -1, -1):
         n_in, n_out = net.layers[layer, N_IN], net.layers[layer, N_OUT]
-        if layer > 0:
-            for j in range(0, n_in, width):
-                backward_part(net, rule, layer, m0, m1, j, min(width, n_in - j), at)
-        if n_out > width:
-            for j in range(0, n_out, width):
-                pack_deltas(net, layer, m, m0, m1, j)
+        for panel in range(n_panels(X, n_in) if layer > 0 else 0):
+            j = panel_start(X, n_in, panel)
+            backward_part(net, rule, layer, m0, m1, j, panel_start(X, n_in, panel + 1) - j, at)
+        for panel in range(n_panels(X, n_out) if n_panels(X, n_out) > 1 else 0):
+            pack_deltas(net, layer, m, m0, m1, panel)
 
 
 @njit(inline="always")
 def by_rows(me, call, phase, net, rule, step, X, Y, n_targets, sample_weight, order, first, total_weight, m):
     """Predict and compare in one phase: a task is a block of rows. Returns the next phase."""
     threads = call[N_THREADS]
-    blocks = 1 if threads == 1 else max(1, min(2 * threads, m // (2 * TILE_ROWS)))
+    blocks = 1 if threads == 1 else max(1, min(threads, m // (2 * TILE_ROWS)))
     shared = open_phase(me, call, phase, blocks, 4 * m * net.gradients.size)
     task = claim(me, call, phase, blocks, shared)
     while task >= 0:
@@ -250,36 +258,34 @@ def by_layers(me, call, phase, net, rule, step, X, Y, n_targets, sample_weight, 
     threads = call[N_THREADS]
     last = net.layers.shape[0] - 1
     at = me * panel_items(net.panel)
-    width = panel_columns(net.panel)
     # One phase a layer forward, one for the loss, one a layer backward.
     for k in range(2 * last + 3):
-        layer = k if k <= last else 2 * last + 2 - k
         forward, compares = k <= last, k == last + 1
-        n_in, n_out = net.layers[min(layer, last), N_IN], net.layers[min(layer, last), N_OUT]
+        layer = min(k, last) if k <= last + 1 else 2 * last + 2 - k
+        n_in, n_out = net.layers[layer, N_IN], net.layers[layer, N_OUT]
         columns = n_out if forward else (n_in if layer > 0 else 0)
-        panels = (columns + width - 1) // width
+        panels = 1 if compares else n_panels(X, columns)
         blocks = n_blocks(m, max(panels, 1), threads)
-        products = blocks if compares else panels * blocks
-        packs = (n_out + width - 1) // width if n_out > width and not forward and not compares else 0
-        work = 50 * m * n_out if compares else (2 * m * n_in * n_out if products > 0 else 2 * m * n_out)
-        shared = open_phase(me, call, phase, products + packs, work)
-        task = claim(me, call, phase, products + packs, shared)
+        packs = n_panels(X, n_out) if n_panels(X, n_out) > 1 and not forward and not compares else 0
+        work = 2 * m * n_out * (n_in if panels > 0 and not compares else 25)
+        shared = open_phase(me, call, phase, panels * blocks + packs, work)
+        task = claim(me, call, phase, panels * blocks + packs, shared)
         while task >= 0:
-            block = task if compares else task // max(panels, 1)
+            panel, block = task % max(panels, 1), task // max(panels, 1)
             m0, m1 = block_start(block, blocks, m), block_start(block + 1, blocks, m)
-            j = task % max(panels, 1) * width
-            w = min(width, columns - j)
-            if compares:
+            j = panel_start(X, columns, panel) if panels > 0 and not compares else 0
+            w = panel_start(X, columns, panel + 1) - j if panels > 0 and not compares else 0
+            if task >= panels * blocks:
+                pack_deltas(net, layer, m, 0, m, task - panels * blocks)
+            elif compares:
                 compare_rows(net, rule, Y, n_targets, sample_weight, order, first, total_weight, m0, m1)
-            elif task >= products:
-                pack_deltas(net, layer, m, 0, m, (task - products) * width)
             elif forward:
                 forward_part(net, rule, step, layer, X if layer == 0 else net.outputs, m0, m1, j, w, at)
             else:
                 backward_part(net, rule, layer, m0, m1, j, w, at)
             finish(call, shared)
-            task = claim(me, call, phase, products + packs, shared)
-        close_phase(me, call, products + packs, shared)
+            task = claim(me, call, phase, panels * blocks + packs, shared)
+        close_phase(me, call, panels * blocks + packs, shared)
         phase += 1
     return phase
 
@@ -592,9 +598,9 @@ def rows_through(X, x, m, layers, parameters, buffer, starts, out, out_start, of
         for i in range(m):
             offsets[i] = a + i * n_in
         C, c = (out, out_start) if layer == last else (buffer, starts[layer])
-        for task in range(n_panels(parameters, n_out)):
-            j = task * panel_columns(parameters)
-            w = min(panel_columns(parameters), n_out - j)
+        for panel_number in range(n_panels(parameters, n_out)):
+            j = panel_start(parameters, n_out, panel_number)
+            w = panel_start(parameters, n_out, panel_number + 1) - j
             forward_product(
                 A, offsets, 0, 0, m, parameters, layers[layer, W_START], parameters, layers[layer, B_START],
                 n_in, n_out, activation, C, c, j, w, panel, at,

@@ -219,7 +219,8 @@ def test_losses_by_hand(rng):
         assert_allclose(model.intercepts_[0], b - 0.1 * slope(residual).mean(0), rtol=1e-10)
 
 
-def test_quantiles_are_found(rng):
+def test_quantiles_are_found():
+    rng = np.random.default_rng(0)  # how near a sample's quantile is to the true one is up to the sample
     X = rng.standard_normal((300, 1))
     y = X[:, 0] + rng.exponential(size=300)
     for level in (0.1, 0.8):
@@ -268,13 +269,14 @@ def test_solvers_by_hand(rng, solver):
         g = extended.T @ (extended @ w - y) / 40
         if solver == "adamw":
             m, v = 0.9 * m + 0.1 * g, 0.99 * v + 0.01 * g**2
-            w = w - rate * 0.3 * w * decayed - rate * m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.99**t)) + 1e-8)
+            step_size = rate * math.sqrt(1 - 0.99**t) / (1 - 0.9**t)
+            w = w - rate * 0.3 * w * decayed - step_size * m / (np.sqrt(v) + 1e-8)
         else:
             g = g + 0.3 / 40 * w * decayed
             v = 0.99 * v + 0.01 * g**2
             w = w - rate * g / (np.sqrt(v) + 1e-8)
     parameters = {**ONE_STEP, "solver": solver, "alpha": 0.3, "beta_2": 0.99, "max_iter": 3}
-    assert_allclose(MLPRegressor(**parameters, init=start).fit(X, y).parameters_, w, rtol=1e-6)
+    assert_allclose(MLPRegressor(**parameters, init=start).fit(X, y).parameters_, w, rtol=1e-9)
 
 
 def test_gradients_are_clipped(rng):
@@ -418,13 +420,15 @@ def test_a_network_without_finite_outputs_has_no_score(data):
 def test_early_stopping_by_given_samples(data):
     X, y = data
     judged = (X[25:], y[25:])
-    parameters = {**SMALL, "max_iter": 60, "n_iter_no_change": 5, "learning_rate_init": 0.05}
+    parameters = {**SMALL, "max_iter": 200, "n_iter_no_change": 5, "learning_rate_init": 0.05}
     model = MLPClassifier(**parameters, early_stopping=True).fit(X[:25], y[:25], validation_data=judged)
     assert model.converged_
-    assert model.n_iter_ < 60
+    assert model.n_iter_ < 200
     assert model.best_validation_score_ == max(model.validation_scores_) == model.score(*judged)
     # No sample is split off and no random number is drawn for it.
-    plain = MLPClassifier(**{**parameters, "max_iter": model.n_iter_, "tol": 0.0}, warm_start=True).fit(X[:25], y[:25])
+    plain = MLPClassifier(**{**parameters, "max_iter": model.n_iter_, "n_iter_no_change": np.inf}, warm_start=True).fit(
+        X[:25], y[:25]
+    )
     assert model.loss_curve_ == plain.loss_curve_
     assert model.best_loss_ is None
 

@@ -30,11 +30,16 @@ from gdl.kernels.cpu._atomics import add, load, pause, store, swap_if_equal
 TICKET, DONE, NEXT, N_THREADS, ALONE, SPINS, N_WORDS = 0, 16, 32, 33, 34, 35, 48
 # Words of a team: the number of the call announced last, and the helpers that are in Python.
 CALL, BUSY = 0, 16
+# A ticket is the phase, the tasks claimed from the end, and the tasks claimed from the start.
 TASK_BITS = 20
+PHASE_SHIFT = 2 * TASK_BITS
 FIRST = np.int64(1)  # NumPy's: for a constant of Python's Numba would compile each function again
-QUIT = 1 << 40
+QUIT = 1 << 22
 # A phase of fewer floating-point operations is not worth sharing: 0.3 us at 200 GFLOP/s is 60 thousand.
 SHARED_WORK = 150_000
+# A step or product of fewer operations stays on one thread: two took 13 us for 9 at 0.6 million, 50 for 56 at
+# 6 million (what one core has written reaches the other at 100 ns a cache line).
+TEAM_WORK = 4_000_000
 # How long a thread spins before it sleeps: longer than any task of a call takes, so that the leader sleeps
 # only for a helper that the system has taken off its core. Then it looks again every 20 us or so.
 SPIN_US = 400
@@ -73,7 +78,7 @@ def open_phase(me, call, phase, n_tasks, work):
         shared = False
     if shared:
         store(call, DONE, 0)
-        store(call, TICKET, phase << TASK_BITS)
+        store(call, TICKET, phase << PHASE_SHIFT)
     else:
         call[NEXT] = 0
     return shared
@@ -84,19 +89,23 @@ def _reach(call, phase):
     """Wait, as a helper, for a phase to open; return False if it is over."""
     spins = 0
     ticket = load(call, TICKET)
-    while ticket >> TASK_BITS < phase:
+    while ticket >> PHASE_SHIFT < phase:
         spins += 1
         if spins < call[SPINS]:
             pause()
         else:
             _sleep(SLEEP_US)
         ticket = load(call, TICKET)
-    return ticket >> TASK_BITS == phase
+    return ticket >> PHASE_SHIFT == phase
 
 
 @inner
 def claim(me, call, phase, n_tasks, shared):
-    """Number of a task that is this thread's now, or -1 if there are none left."""
+    """Number of a task that is this thread's now, or -1 if there are none left.
+
+    The leader takes them from the start and helpers from the end, so that in phase after phase a core
+    computes about the same columns or rows, and finds them in its own cache.
+    """
     if not shared:
         task = call[NEXT]
         if me > 0 or task >= n_tasks:
@@ -105,11 +114,12 @@ def claim(me, call, phase, n_tasks, shared):
         return task
     while True:
         ticket = load(call, TICKET)
-        task = ticket & ((1 << TASK_BITS) - 1)
-        if ticket >> TASK_BITS != phase or task >= n_tasks:
+        from_start = ticket & ((1 << TASK_BITS) - 1)
+        from_end = (ticket >> TASK_BITS) & ((1 << TASK_BITS) - 1)
+        if ticket >> PHASE_SHIFT != phase or from_start + from_end >= n_tasks:
             return -1
-        if swap_if_equal(call, TICKET, ticket, ticket + 1):
-            return task
+        if swap_if_equal(call, TICKET, ticket, ticket + (1 if me == 0 else 1 << TASK_BITS)):
+            return from_start if me == 0 else n_tasks - 1 - from_end
 
 
 @inner
@@ -152,7 +162,7 @@ def end_call(me, call, team):
     its helpers have passed through Python costs 3.
     """
     if me == 0 and call[N_THREADS] > 1:
-        store(call, TICKET, QUIT << TASK_BITS)
+        store(call, TICKET, QUIT << PHASE_SHIFT)
         for _ in range(call[SPINS] // 16):
             if load(team, BUSY) == 0:
                 break
@@ -268,8 +278,11 @@ if hasattr(os, "register_at_fork"):
 
 
 def run(function: Any, work: float, *arguments: Any) -> None:
-    """Run a compiled function ``(me, call, team, number, *arguments)``, shared if the work is worth it."""
-    n = n_threads() if work >= 2 * SHARED_WORK else 1
+    """Run a compiled function ``(me, call, team, number, *arguments)``, shared if the work is worth it.
+
+    ``work`` is what lies between two updates of what both threads read: of a step, not of an epoch.
+    """
+    n = n_threads() if work >= TEAM_WORK else 1
     team = _team
     if n > 1 and team.taken.acquire(blocking=False):
         try:

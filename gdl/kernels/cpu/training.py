@@ -560,7 +560,7 @@ def train_epoch(X, Y, sample_weight, order, batch_size, layers, rule, learning_r
         flat(X), flat(Y), Y.shape[1], writable(sample_weight), writable(order), batch_size, rule,
         writable(learning_rates), step, _net(layers, state), step_losses, np.zeros(1, np.int64),
     )  # fmt: skip
-    run(_train_epoch, _work(layers, len(order)), *arguments)
+    run(_train_epoch, _work(layers, min(batch_size, len(order))), *arguments)
 
 
 def train_step(X, Y, sample_weight, rows, layers, rule, learning_rate, step, state, loss):
@@ -576,7 +576,7 @@ def loss_and_gradient(X, Y, sample_weight, layers, rule, state, loss):
         flat(X), flat(Y), Y.shape[1], writable(sample_weight), np.arange(len(X)), plain, rule.alpha,
         _net(layers, state), np.empty(len(state.parameters)), loss, np.zeros(1, np.int64),
     )  # fmt: skip
-    run(_loss_and_gradient, _work(layers, len(X)), *arguments)
+    run(_loss_and_gradient, _work(layers, min(len(X), arguments[7].capacity)), *arguments)
 
 
 @njit

@@ -8,6 +8,7 @@ from typing import Any
 import numba
 
 from gdl.kernels._cache import KernelCache
+from gdl.kernels._inner import InnerCompiler
 
 # No fastmath: "nnan" and "ninf" would remove the checks for NaN and infinity, and "reassoc" and "contract"
 # would round the vector body of a loop differently from its remainder, so that bits would depend on where
@@ -28,4 +29,6 @@ def njit(function: Any = None, *, cache: bool = True, **options: Any) -> Any:
 
 
 # For what only other kernels call: without wrappers for Python, and kept on disk within its callers.
-inner = functools.partial(njit, cache=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+inner = functools.partial(
+    njit, cache=False, pipeline_class=InnerCompiler, no_cpython_wrapper=True, no_cfunc_wrapper=True
+)

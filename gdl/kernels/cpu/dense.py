@@ -36,7 +36,7 @@ def strip_rows(n_in, n_out):
     return max(TILE_ROWS, min(round_up(n_in, TILE_ROWS), STRIP_ITEMS // n_out // TILE_ROWS * TILE_ROWS))
 
 
-@njit(inline="always")
+@inner
 def task_block(task, threads, m, values, n_columns):
     """Rows, first column and columns of a task: a block of rows by a panel of columns."""
     panels = n_panels(values, n_columns)
@@ -47,7 +47,7 @@ def task_block(task, threads, m, values, n_columns):
     return block_start(block, blocks, m), block_start(block + 1, blocks, m), j, w
 
 
-@njit(inline="always")
+@inner
 def forward_product(A, offsets, o, m0, m1, W, w, bias, b, n_in, n_out, activation, C, c, j, n_columns, panel, at):
     """A block of a layer's output, from column j on; what the tile does not is left to ``activate_block``."""
     product_panel(
@@ -56,7 +56,7 @@ def forward_product(A, offsets, o, m0, m1, W, w, bias, b, n_in, n_out, activatio
     )  # fmt: skip
 
 
-@njit(inline="always")
+@inner
 def activate_block(activation, Z, z, C, c, m0, m1, j, n_columns, n_out):
     """Apply what the tile does not to a block that a task has just computed; Z and C may be the same."""
     if activation in (IDENTITY, RELU, SOFTMAX):
@@ -68,7 +68,7 @@ def activate_block(activation, Z, z, C, c, m0, m1, j, n_columns, n_out):
             activate_range(Z, z + i * n_out + j, activation, C, c + i * n_out + j, n_columns)
 
 
-@njit(inline="always")
+@inner
 def input_gradient_product(
     dZ, offsets, o, m0, m1, W, w, n_in, n_out, gated, A, a, dX, d, j, n_columns, panel, at
 ):
@@ -79,7 +79,7 @@ def input_gradient_product(
     )  # fmt: skip
 
 
-@njit(inline="always")
+@inner
 def slope_block(activation, Z, z, A, a, scale, dX, d, m0, m1, j, n_columns, n_in):
     """Take a block of ``dZ W^T`` through the slope of the activation below, in place."""
     if activation in (IDENTITY, RELU):
@@ -93,7 +93,7 @@ def slope_block(activation, Z, z, A, a, scale, dX, d, m0, m1, j, n_columns, n_in
             slope_range(Z, z + s, A, a + s, scale, dX, d + s, activation, dX, d + s, n_columns)
 
 
-@njit(inline="always")
+@inner
 def weight_gradient_strip(strip, A, offsets, o, m, dZ, z, panels, at, n_in, n_out, dW, w):
     """One strip of rows of ``A^T dZ``; dZ is read from its panels if it fills more than one."""
     rows = strip_rows(n_in, n_out)

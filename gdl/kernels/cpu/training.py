@@ -5,13 +5,13 @@ same chain of operations whoever computes it.
 """
 
 import math
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from gdl.kernels._jit import inner, njit
 from gdl.kernels.cpu import _simd
 from gdl.kernels.cpu._arrays import flat, scratch, writable
+from gdl.kernels.cpu._net import Net
 from gdl.kernels.cpu._simd import TILE_ROWS, borrow, part, sum_of_squares
 from gdl.kernels.cpu._team import (
     FIRST,
@@ -75,28 +75,6 @@ GELU, SILU = KEEPS_INPUT
 WIDE = 128
 # Samples that ``predict`` takes through all layers at a time: their activations stay in cache.
 PREDICT_ROWS = 256
-
-
-class Net(NamedTuple):
-    """What a step computes with; flat arrays, of the data's dtype unless said."""
-
-    layers: Any  # (n_layers, 6) int64
-    capacity: int  # rows that the workspace has room for
-    parameters: Any
-    gradients: Any
-    mean: Any  # the optimizer's first moment, if it has one
-    square: Any  # its second
-    outputs: Any
-    deltas: Any
-    inputs: Any
-    masks: Any
-    panel: Any  # room for one packed panel a thread
-    panels: Any  # room for the packed deltas of all layers
-    strips: Any  # room for the gradient of one strip a thread
-    offsets: Any  # ((n_layers + 1) * capacity,) int64: where each row of X and of each layer's output starts
-    losses: Any  # (capacity,) float64
-    column_sums: Any  # (threads * widest layer,) float64
-    partial: Any  # float64, by strip: sums of squares
 
 
 @inner
@@ -212,7 +190,7 @@ def compare_rows(net, rule, Y, n_targets, sample_weight, order, first, total_wei
             scale_range(net.deltas, net.deltas.dtype.type(weight / total_weight), c + i * n_out, n_out)
 
 
-@njit(inline="always")
+@inner
 def block_of_rows(me, net, rule, step, X, Y, n_targets, sample_weight, order, first, total_weight, m, m0, m1):
     """Rows m0 to m1 of the batch through everything that comes before the weights' gradients."""
     last = net.layers.shape[0] - 1
@@ -233,7 +211,7 @@ def block_of_rows(me, net, rule, step, X, Y, n_targets, sample_weight, order, fi
             pack_deltas(net, layer, m, m0, m1, panel)
 
 
-@njit(inline="always")
+@inner
 def by_rows(me, call, phase, net, rule, step, X, Y, n_targets, sample_weight, order, first, total_weight, m):
     """Predict and compare in one phase: a task is a block of rows. Returns the next phase."""
     threads = call[N_THREADS]
@@ -249,7 +227,7 @@ def by_rows(me, call, phase, net, rule, step, X, Y, n_targets, sample_weight, or
     return phase + 1
 
 
-@njit(inline="always")
+@inner
 def by_layers(me, call, phase, net, rule, step, X, Y, n_targets, sample_weight, order, first, total_weight, m):
     """Predict and compare layer by layer: a task is a panel of columns, so that W is packed only once.
 
@@ -290,7 +268,7 @@ def by_layers(me, call, phase, net, rule, step, X, Y, n_targets, sample_weight, 
     return phase
 
 
-@njit(inline="always")
+@inner
 def learn_strip(me, net, rule, learning_rate, step, layer, strip, task, A, m, total_weight, keeps, updates):
     """Gradient of one strip of W, then its update; or, for the strip after the last, of b.
 
@@ -331,7 +309,7 @@ def learn_strip(me, net, rule, learning_rate, step, layer, strip, task, A, m, to
     return True
 
 
-@njit(inline="always")
+@inner
 def learn(me, call, phase, net, rule, learning_rate, step, X, m, total_weight, keeps, updates, bad):
     """Gradients of all layers and their update, in one phase; a task is a strip of W, or one b.
 
@@ -391,7 +369,7 @@ def batch_weight(sample_weight, order, first, m):
     return total
 
 
-@njit(inline="always")
+@inner
 def predict_and_compare(me, call, phase, net, rule, step, X, Y, n_targets, sample_weight, order, first, m, total):
     """The first two parts of a step: outputs, losses and the deltas of every layer; returns the next phase.
 
@@ -406,7 +384,7 @@ def predict_and_compare(me, call, phase, net, rule, step, X, Y, n_targets, sampl
     return by_layers(me, call, phase, net, rule, step, X, Y, n_targets, sample_weight, order, first, total, m)
 
 
-@njit(inline="always")
+@inner
 def one_step(
     me, call, phase, net, rule, learning_rate, step, X, Y, n_targets, sample_weight, order, first, m, keeps, loss,
     at, bad,
@@ -439,24 +417,13 @@ def one_step(
     return phase + 1, not bad[0]
 
 
-@njit(inline="always")
-def borrow_net(net):
-    """The net's arrays without reference counts."""
-    return Net(
-        borrow(net.layers), net.capacity, borrow(net.parameters), borrow(net.gradients), borrow(net.mean),
-        borrow(net.square), borrow(net.outputs), borrow(net.deltas), borrow(net.inputs), borrow(net.masks),
-        borrow(net.panel), borrow(net.panels), borrow(net.strips), borrow(net.offsets), borrow(net.losses),
-        borrow(net.column_sums), borrow(net.partial),
-    )  # fmt: skip
-
-
 @njit
 def _train_epoch(
     me, call, team, number, X, Y, n_targets, sample_weight, order, batch_size, rule, learning_rates, step, net,
     step_losses, bad,
 ):  # fmt: skip
     announce(me, team, number)
-    call, net, X, Y, bad = borrow(call), borrow_net(net), borrow(X), borrow(Y), borrow(bad)
+    call, X, Y, bad = borrow(call), borrow(X), borrow(Y), borrow(bad)
     sample_weight, order, step_losses = borrow(sample_weight), borrow(order), borrow(step_losses)
     phase = FIRST
     going = True
@@ -479,7 +446,7 @@ def _loss_and_gradient(
 ):
     """Sums over batches of what the workspace holds; the gradient's in ``totals``, float64."""
     announce(me, team, number)
-    call, net, X, Y, bad = borrow(call), borrow_net(net), borrow(X), borrow(Y), borrow(bad)
+    call, X, Y, bad = borrow(call), borrow(X), borrow(Y), borrow(bad)
     sample_weight, rows, totals = borrow(sample_weight), borrow(rows), borrow(totals)
     phase = FIRST
     n = rows.size
@@ -530,8 +497,8 @@ def _net(layers, state):
     offsets[capacity:] = starts.reshape(-1)
     n_strips_at_most = int((layers[:, N_IN] // TILE_ROWS + 2).sum())
     return Net(
+        capacity,
         layers=layers,
-        capacity=capacity,
         parameters=state.parameters,
         gradients=state.gradients,
         mean=moments[0],

@@ -1,0 +1,129 @@
+"""A network in training as compiled code sees it: one address, behind which all arrays are found.
+
+A tuple of its sixteen arrays is 112 arguments at every call, and each array read from it is counted:
+a training step compiled to twice the code, and a small one took 2.5 us for 1.9.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.typing.templates import AttributeTemplate
+from numba.extending import (
+    NativeValue,
+    infer_getattr,
+    lower_getattr_generic,
+    models,
+    register_model,
+    typeof_impl,
+    unbox,
+)
+
+# Arrays of the data's dtype, all flat.
+FLOATS = (
+    "parameters",
+    "gradients",
+    "mean",  # the optimizer's first moment, if it has one
+    "square",  # its second
+    "outputs",
+    "deltas",
+    "inputs",
+    "masks",
+    "panel",  # room for one packed panel a thread
+    "panels",  # room for the packed deltas of all layers
+    "strips",  # room for the gradient of one strip a thread
+)
+DOUBLES = (
+    "losses",  # (capacity,)
+    "column_sums",  # (threads * widest layer,)
+    "partial",  # by task: sums of squares
+)
+INTEGERS = (
+    "layers",  # (n_layers, 6)
+    "offsets",  # ((n_layers + 1) * capacity,): where each row of X and of each layer's output starts
+)
+ARRAYS = FLOATS + DOUBLES + INTEGERS
+
+
+class Net:
+    """The arrays of a step; ``capacity`` is the number of rows that the workspace has room for."""
+
+    def __init__(self, capacity: int, **arrays: Any) -> None:
+        self.capacity = capacity
+        self.__dict__.update(arrays)
+        words = [capacity]
+        for name in ARRAYS:
+            words += [arrays[name].ctypes.data, len(arrays[name])]
+        self.words = np.array(words, np.int64)
+        self.address = self.words.ctypes.data
+
+
+class NetType(types.Type):  # type: ignore[misc]
+    """Numba's type of a Net, by the dtype of its floating arrays."""
+
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = dtype
+        super().__init__(f"Net({dtype})")
+
+
+@typeof_impl.register(Net)
+def _typeof_net(net, context):
+    return NetType(types.float32 if net.parameters.dtype == np.float32 else types.float64)
+
+
+@register_model(NetType)
+class _NetModel(models.PrimitiveModel):
+    def __init__(self, manager, net_type):
+        super().__init__(manager, net_type, ir.IntType(64))
+
+
+@unbox(NetType)
+def _unbox_net(net_type, value, context):
+    address = context.pyapi.object_getattr_string(value, "address")
+    native = context.pyapi.long_as_longlong(address)
+    context.pyapi.decref(address)
+    return NativeValue(native, is_error=cgutils.is_not_null(context.builder, context.pyapi.err_occurred()))
+
+
+def _array_type(net_type, name):
+    if name == "layers":
+        return types.Array(types.int64, 2, "C")
+    dtype = net_type.dtype if name in FLOATS else types.float64 if name in DOUBLES else types.int64
+    return types.Array(dtype, 1, "C")
+
+
+@infer_getattr
+class _NetAttributes(AttributeTemplate):
+    key = NetType
+
+    def generic_resolve(self, net_type, name):
+        if name == "capacity":
+            return types.int64
+        return _array_type(net_type, name) if name in ARRAYS else None
+
+
+@lower_getattr_generic(NetType)
+def _lower_net_attribute(context, builder, net_type, value, name):
+    word = ir.IntType(64)
+    words = builder.inttoptr(value, word.as_pointer())
+    if name == "capacity":
+        return builder.load(words)
+    at = 1 + 2 * ARRAYS.index(name)
+    address, length = (builder.load(builder.gep(words, [ir.Constant(word, k)])) for k in (at, at + 1))
+    array_type = _array_type(net_type, name)
+    array = context.make_array(array_type)(context, builder)
+    item = array_type.dtype.bitwidth // 8
+    sizes = [length] if array_type.ndim == 1 else [length, ir.Constant(word, 6)]
+    steps = [item] if array_type.ndim == 1 else [6 * item, item]
+    array.data = builder.inttoptr(address, array.data.type)
+    array.nitems = length if array_type.ndim == 1 else builder.mul(length, sizes[1])
+    array.itemsize = ir.Constant(word, item)
+    array.shape = cgutils.pack_array(builder, sizes)
+    array.strides = cgutils.pack_array(builder, [ir.Constant(word, step) for step in steps])
+    array.meminfo = ir.Constant(array.meminfo.type, None)  # the caller of the kernel holds the memory
+    array.parent = ir.Constant(array.parent.type, None)
+    return array._getvalue()

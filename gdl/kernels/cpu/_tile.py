@@ -281,8 +281,11 @@ def panel_start(values, n_columns, panel):
     Vectors are shared out because a tile of one vector loads more than it multiplies: 64 columns as 32 and
     32, not as 48 and 16.
     """
+    panels = n_panels(values, n_columns)
+    if panel == 0 or panel == panels:  # a division takes as long as a small tile
+        return 0 if panel == 0 else n_columns
     lanes = VECTOR_BYTES // values.itemsize
-    vectors, panels = (n_columns + lanes - 1) // lanes, n_panels(values, n_columns)
+    vectors = (n_columns + lanes - 1) // lanes
     return min(n_columns, vectors * panel // panels * lanes)
 
 

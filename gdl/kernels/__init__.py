@@ -1,4 +1,6 @@
-"""Kernels: arithmetic on arrays that are already right. The contract that every kernel keeps:
+"""Arithmetic on arrays that are already right.
+
+The contract that every kernel keeps:
 
 * A kernel set is a module. ``reference``, ``cpu`` (and ``cuda``) hold the same files with the same
   names and parameters; a test compares them. Full docstrings are in ``reference``.

@@ -13,7 +13,7 @@ from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 
 
-class InnerLibrary(JITCodeLibrary):  # type: ignore[misc]
+class InnerLibrary(JITCodeLibrary):
     """The code of an inner function, to be linked into its callers and optimized there."""
 
     def _optimize_final_module(self) -> None:
@@ -41,7 +41,7 @@ class _WithoutEnvironments:
         """Do nothing: kernels have no Python objects to look up."""
 
 
-class InnerCompiler(CompilerBase):  # type: ignore[misc]
+class InnerCompiler(CompilerBase):
     """Numba's ordinary pipeline, into an ``InnerLibrary``."""
 
     def define_pipelines(self) -> list[Any]:

@@ -120,9 +120,7 @@ def weight_views(vector: NDArray[Any], layers: NDArray[np.int64]) -> list[NDArra
 
 def bias_views(vector: NDArray[Any], layers: NDArray[np.int64]) -> list[NDArray[Any]]:
     """Views of every b of a vector laid out like the parameters; empty without intercepts."""
-    return [
-        vector[b_start : b_start + n_out] for _, n_out, _, _, b_start, _ in layers.tolist() if b_start >= 0
-    ]
+    return [vector[b_start : b_start + n_out] for _, n_out, _, _, b_start, _ in layers.tolist() if b_start >= 0]
 
 
 def unit_views(row: NDArray[Any], layers: NDArray[np.int64], n_rows: int) -> list[NDArray[Any]]:

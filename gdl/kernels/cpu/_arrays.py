@@ -34,7 +34,7 @@ def flat(array: Any) -> Any:
 
 
 def scratch(name: str, n: int, dtype: Any) -> Any:
-    """n elements of this thread's scratch memory, beginning on a cache line.
+    """Scratch memory of this thread: n elements, beginning on a cache line.
 
     Kept from call to call: fresh pages cost 0.1 us a kilobyte, which small steps would feel.
     """

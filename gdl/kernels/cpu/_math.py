@@ -18,7 +18,7 @@ numbers, 2.5 million arguments (normal_cdf: mpmath, 150,000). Without fused mult
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -47,12 +47,12 @@ class _Format(NamedTuple):
     exp_max: float  # ... to here
     tanh_max: float  # tanh(x) rounds to 1 from here on
     tail_max: float  # normal_cdf(-x) is no normal number from here on
-    exp: tuple
-    log: tuple
+    exp: tuple[float, ...]
+    log: tuple[float, ...]
     tail_hi: float  # sqrt(2 pi) in the type's precision
     tail_lo: float  # and the rest of it
-    tail_p: tuple
-    tail_q: tuple
+    tail_p: tuple[float, ...]
+    tail_q: tuple[float, ...]
 
 
 # fmt: off
@@ -104,7 +104,7 @@ class _Value:
     def __init__(self, builder, value):
         self.builder = builder
         self.value = value
-        self.format = _FORMATS.get(value.type)  # None for an integer
+        self.format: Any = _FORMATS.get(value.type)  # None for an integer
 
     def operand(self, other):
         return other.value if isinstance(other, _Value) else ir.Constant(self.value.type, other)

@@ -62,7 +62,7 @@ class Net:
         self.address = self.words.ctypes.data
 
 
-class NetType(types.Type):  # type: ignore[misc]
+class NetType(types.Type):
     """Numba's type of a Net, by the dtype of its floating arrays."""
 
     def __init__(self, dtype: Any) -> None:

@@ -113,9 +113,7 @@ def _tile(n_rows, n_vectors, by_column):
     """
 
     def implementation(context, builder, signature, arguments):
-        A, offsets, o, a, B, b, b_stride, n, C, c, c_stride, n_columns, start, bias, bias_at, finish, G, g = (
-            arguments
-        )
+        A, offsets, o, a, B, b, b_stride, n, C, c, c_stride, n_columns, start, bias, bias_at, finish, G, g = arguments
         kinds = signature.args
         v = _Builder(context, builder, kinds[0].dtype)
         A, offsets, B, C, bias, G = (
@@ -180,7 +178,25 @@ def _tile(n_rows, n_vectors, by_column):
         return context.get_dummy_value()
 
     def tile(
-        typing_context, A, offsets, o, a, B, b, b_stride, n, C, c, c_stride, n_columns, start, bias, bias_at, finish, G, g
+        typing_context,
+        A,
+        offsets,
+        o,
+        a,
+        B,
+        b,
+        b_stride,
+        n,
+        C,
+        c,
+        c_stride,
+        n_columns,
+        start,
+        bias,
+        bias_at,
+        finish,
+        G,
+        g,
     ):
         i = types.int64
         return (

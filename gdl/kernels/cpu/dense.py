@@ -5,7 +5,18 @@ import numpy as np
 from gdl.kernels._jit import inner, njit
 from gdl.kernels.cpu._arrays import flat, scratch
 from gdl.kernels.cpu._simd import STORE, STORE_GATED, STORE_RELU, TILE_ROWS, VECTOR_BYTES, part
-from gdl.kernels.cpu._team import FIRST, N_THREADS, announce, claim, close_phase, end_call, finish, n_threads, open_phase, run
+from gdl.kernels.cpu._team import (
+    FIRST,
+    N_THREADS,
+    announce,
+    claim,
+    close_phase,
+    end_call,
+    finish,
+    n_threads,
+    open_phase,
+    run,
+)
 from gdl.kernels.cpu._tile import (
     AS_IS,
     NO_BIAS,
@@ -69,9 +80,7 @@ def activate_block(activation, Z, z, C, c, m0, m1, j, n_columns, n_out):
 
 
 @inner
-def input_gradient_product(
-    dZ, offsets, o, m0, m1, W, w, n_in, n_out, gated, A, a, dX, d, j, n_columns, panel, at
-):
+def input_gradient_product(dZ, offsets, o, m0, m1, W, w, n_in, n_out, gated, A, a, dX, d, j, n_columns, panel, at):
     """A block of ``dZ W^T``, from column j on; 0 where ``gated`` and A is not above 0."""
     product_panel(
         dZ, offsets, o, m0, m1, W, w + j * n_out, n_out, TRANSPOSED, n_out, dX, d + j, n_in, n_columns,

@@ -27,7 +27,7 @@ def stream_start(seed, stream):
 
 @inner
 def mask_range(start, index, rate, mask, at, n):
-    """n elements of a dropout mask, from element ``index`` of the stream on."""
+    """Part of a dropout mask: n elements, from element ``index`` of the stream on."""
     mask = part(mask, at, n)
     kept = mask.dtype.type(1 / (1 - rate))
     zero = mask.dtype.type(0)

@@ -54,7 +54,7 @@ def root(tmp_path):
     """A folder with the toy package."""
     kernels = tmp_path / "site" / "gdl" / "kernels"
     kernels.mkdir(parents=True)
-    for name in ("_cache.py", "_jit.py"):
+    for name in ("_cache.py", "_inner.py", "_jit.py"):
         shutil.copy(KERNELS / name, kernels)
     for package in (kernels, kernels.parent):
         (package / "__init__.py").touch()

@@ -45,4 +45,10 @@ def scratch(name: str, n: int, dtype: Any) -> Any:
         padded = np.empty(n + 128 // key[1].itemsize, dtype)
         start = -padded.ctypes.data % max(VECTOR_BYTES, 64) // padded.itemsize
         buffer = buffers[key] = padded[start : start + n]
+        _local.moves = scratch_moves() + 1
     return buffer[:n]
+
+
+def scratch_moves() -> int:
+    """How often a piece of this thread's scratch memory has got a new address."""
+    return getattr(_local, "moves", 0)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import config, types
 from numba.core import cgutils
 from numba.core.typing.templates import AttributeTemplate
 from numba.extending import (
@@ -54,7 +54,9 @@ class Net:
 
     def __init__(self, capacity: int, **arrays: Any) -> None:
         self.capacity = capacity
-        self.__dict__.update(arrays)
+        self.dtype = arrays["parameters"].dtype
+        if config.DISABLE_JIT:  # else the addresses are enough, and nobody's memory is kept
+            self.__dict__.update(arrays)
         words = [capacity]
         for name in ARRAYS:
             words += [arrays[name].ctypes.data, len(arrays[name])]
@@ -72,7 +74,7 @@ class NetType(types.Type):
 
 @typeof_impl.register(Net)
 def _typeof_net(net, context):
-    return NetType(types.float32 if net.parameters.dtype == np.float32 else types.float64)
+    return NetType(types.float32 if net.dtype == np.float32 else types.float64)
 
 
 @register_model(NetType)

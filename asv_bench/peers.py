@@ -1,0 +1,316 @@
+"""gdl against the libraries that a user would pick instead, side by side.
+
+    python -m asv_bench.peers dense [--case NAME ...] [--rounds 5]
+    python -m asv_bench.peers predict [--rounds 5]
+
+Every round runs each library once, in turn, on the same data, so that a drift of the machine's speed hits
+all of them; a figure is the median over the rounds, a ratio the best peer's median over gdl's (above 1: gdl
+is faster). Each library runs in a process of its own. PyTorch runs with one thread, with all and with bound
+threads, and the fastest counts; JAX compiles an epoch to one ``lax.scan``; gdl gets no settings. A loss that
+is more than 10 % outside the peers' range fails the row. Libraries that are not installed are left out.
+"""
+
+import argparse
+import importlib.util
+import itertools
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+# name: (n_samples, n_features, hidden_layer_sizes, n_classes, batch_size, epochs)
+DENSE_CASES = {
+    "tiny-4-8-3": (2048, 4, (8,), 3, 32, 20),
+    "digits-64-64-10": (1792, 64, (64,), 10, 32, 20),
+    "deep-64-64x4-10": (4096, 64, (64, 64, 64, 64), 10, 64, 6),
+    "mnist-784-100-10": (8000, 784, (100,), 10, 100, 3),
+    "mnist-784-512-10": (8192, 784, (512,), 10, 128, 2),
+    "wide-512-1024-100": (8192, 512, (1024,), 100, 256, 2),
+}
+LEARNING_RATE = 0.01
+
+
+def installed(module):
+    return importlib.util.find_spec(module) is not None
+
+
+def dense_data(case, seed=0):
+    n, d, _, k, _, _ = case
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, d)).astype(np.float32)
+    teacher = rng.standard_normal((d, k)).astype(np.float32)
+    y = (X @ teacher).argmax(1)
+    return X, y
+
+
+def dense_gdl(case, X, y):
+    from gdl import MLPClassifier
+
+    _, _, hidden, _, batch, epochs = case
+    model = MLPClassifier(
+        hidden,
+        activation="relu",
+        solver="sgd",
+        momentum=0.0,
+        nesterovs_momentum=False,
+        alpha=0.0,
+        learning_rate_init=LEARNING_RATE,
+        batch_size=batch,
+        max_iter=epochs,
+        tol=0.0,
+        n_iter_no_change=10**6,
+        random_state=0,
+    )
+
+    def fit():
+        model.fit(X, y)
+        return model.loss_
+
+    return fit
+
+
+def dense_sklearn(case, X, y):
+    from sklearn.neural_network import MLPClassifier
+
+    _, _, hidden, _, batch, epochs = case
+    model = MLPClassifier(
+        hidden,
+        activation="relu",
+        solver="sgd",
+        momentum=0.0,
+        nesterovs_momentum=False,
+        alpha=0.0,
+        learning_rate_init=LEARNING_RATE,
+        batch_size=batch,
+        max_iter=epochs,
+        tol=0.0,
+        n_iter_no_change=10**6,
+        random_state=0,
+    )
+
+    def fit():
+        model.fit(X, y)
+        return model.loss_
+
+    return fit
+
+
+def dense_torch(case, X, y):
+    import torch
+
+    n, d, hidden, k, batch, epochs = case
+    Xt, yt = torch.from_numpy(X), torch.from_numpy(y)
+    sizes = (d, *hidden, k)
+
+    def fit():
+        torch.manual_seed(0)
+        layers = []
+        for i, (a, b) in enumerate(itertools.pairwise(sizes)):
+            layers.append(torch.nn.Linear(a, b))
+            if i < len(sizes) - 2:
+                layers.append(torch.nn.ReLU())
+        net = torch.nn.Sequential(*layers)
+        optimizer = torch.optim.SGD(net.parameters(), lr=LEARNING_RATE)
+        criterion = torch.nn.CrossEntropyLoss()
+        for _ in range(epochs):
+            order = torch.randperm(n)
+            total = 0.0
+            for s in range(0, n, batch):
+                rows = order[s : s + batch]
+                optimizer.zero_grad(set_to_none=True)
+                loss = criterion(net(Xt[rows]), yt[rows])
+                loss.backward()
+                optimizer.step()
+                total += loss.detach()
+        return float(total) / math.ceil(n / batch)
+
+    return fit
+
+
+def dense_jax(case, X, y):
+    import jax
+    import jax.numpy as jnp
+
+    n, d, hidden, k, batch, epochs = case
+    sizes = (d, *hidden, k)
+    Xj, yj = jnp.asarray(X), jnp.asarray(y)
+    steps = n // batch
+
+    def forward(params, x):
+        for i, (W, b) in enumerate(params):
+            x = x @ W + b
+            if i < len(params) - 1:
+                x = jax.nn.relu(x)
+        return x
+
+    def loss(params, x, t):
+        return -jnp.take_along_axis(jax.nn.log_softmax(forward(params, x)), t[:, None], 1).mean()
+
+    @jax.jit
+    def epoch(params, order):
+        def step(params, rows):
+            value, grads = jax.value_and_grad(loss)(params, Xj[rows], yj[rows])
+            return jax.tree.map(lambda p, g: p - LEARNING_RATE * g, params, grads), value
+
+        params, values = jax.lax.scan(step, params, order)
+        return params, values.mean()
+
+    def fit():
+        rng = np.random.default_rng(0)
+        params = []
+        for a, b in itertools.pairwise(sizes):
+            bound = math.sqrt(6 / (a + b))
+            params.append((jnp.asarray(rng.uniform(-bound, bound, (a, b)).astype(np.float32)), jnp.zeros(b)))
+        for _ in range(epochs):
+            order = jnp.asarray(rng.permutation(n)[: steps * batch].reshape(steps, batch))
+            params, value = epoch(params, order)
+        return float(jax.block_until_ready(value))
+
+    return fit
+
+
+DENSE_ENGINES = {"gdl": dense_gdl, "sklearn": dense_sklearn, "torch": dense_torch, "jax": dense_jax}
+
+
+def predict_rows(rounds):
+    """Microseconds of one predict call on 1 and on 64 rows, whole public call."""
+    from sklearn.neural_network import MLPClassifier as Sk
+
+    case = DENSE_CASES["digits-64-64-10"]
+    X, y = dense_data(case)
+    calls = {}
+    sk = Sk((64,), max_iter=2).fit(X, y)
+    calls["sklearn"] = sk.predict
+    if installed("gdl"):
+        from gdl import MLPClassifier
+
+        calls["gdl"] = MLPClassifier((64,), max_iter=2).fit(X, y).predict
+    if installed("torch"):
+        import torch
+
+        torch.set_num_threads(1)
+        net = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 10)).eval()
+
+        def torch_predict(x):
+            with torch.inference_mode():
+                return net(torch.from_numpy(x)).argmax(1).numpy()
+
+        calls["torch"] = torch_predict
+    if installed("onnxruntime") and installed("skl2onnx"):
+        import onnxruntime
+        from skl2onnx import to_onnx
+
+        settings = onnxruntime.SessionOptions()
+        settings.intra_op_num_threads = 1
+        graph = to_onnx(Sk((64,), max_iter=2).fit(X, y), X[:1], options={"zipmap": False})
+        runtime = onnxruntime.InferenceSession(graph.SerializeToString(), settings)
+        calls["onnxruntime"] = lambda x: runtime.run(None, {"X": x})
+    for n in (1, 64):
+        x = np.ascontiguousarray(X[:n])
+        samples = {name: [] for name in calls}
+        for call in calls.values():
+            call(x)
+        for _ in range(rounds):
+            for name, call in calls.items():
+                start = time.perf_counter()
+                for _ in range(200):
+                    call(x)
+                samples[name].append((time.perf_counter() - start) / 200)
+        row = {"kind": "predict", "rows": n}
+        row |= {f"{name}_us": round(statistics.median(s) * 1e6, 2) for name, s in samples.items()}
+        if "gdl_us" in row:
+            row["ratio"] = round(
+                min(v for k, v in row.items() if k.endswith("_us") and k != "gdl_us") / row["gdl_us"], 3
+            )
+        print("  ".join(f"{k}={v}" for k, v in row.items()), flush=True)
+
+
+ONE, BOUND = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}, {"OMP_PROC_BIND": "true"}
+VARIANTS = {"gdl": [{}], "sklearn": [{}], "jax": [{}], "torch": [ONE, {}, BOUND]}
+
+
+def work(name, engine):
+    """Run in a process of its own: one fit for each line read, answered by its seconds and last loss."""
+    case = DENSE_CASES[name]
+    fit = DENSE_ENGINES[engine](case, *dense_data(case))
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        value = fit()
+        print(json.dumps([time.perf_counter() - start, float(value)]), flush=True)
+
+
+class Worker:
+    def __init__(self, name, engine, environment):
+        self.engine, self.seconds = engine, []
+        command = [sys.executable, "-W", "ignore", "-m", "asv_bench.peers", "dense", "--case", name, "--work", engine]
+        self.process = subprocess.Popen(
+            command, env={**os.environ, **environment}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def fit(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self.engine} failed")
+        seconds, self.value = json.loads(line)
+        return seconds
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def compare_dense(names, rounds):
+    """Print a row for each case, and the ratios' mean."""
+    engines = [engine for engine in DENSE_ENGINES if installed(engine)]
+    ratios = []
+    for name in names:
+        workers = [Worker(name, engine, variant) for engine in engines for variant in VARIANTS[engine]]
+        for worker in workers:
+            worker.fit()  # compilation and caches stay out of the figures
+        for _ in range(rounds):
+            for worker in workers:
+                worker.seconds.append(worker.fit())
+        best = {}
+        for worker in workers:
+            worker.close()
+            median = statistics.median(worker.seconds)
+            if worker.engine not in best or median < best[worker.engine][0]:
+                best[worker.engine] = median, worker.value
+        seconds, value = best.pop("gdl")
+        values = [loss for _, loss in best.values()]
+        if values and not 0.9 * min(values) <= value <= 1.1 * max(values):
+            raise SystemExit(f"{name}: gdl's loss {value:.4g} is not among its peers' {values}")
+        row = f"{name}  gdl {seconds * 1e3:.2f} ms  "
+        row += "  ".join(f"{engine} {median * 1e3:.2f} ms" for engine, (median, _) in best.items())
+        if best:
+            ratios.append(min(median for median, _ in best.values()) / seconds)
+            row += f"  ratio {ratios[-1]:.2f}"
+        print(row, flush=True)
+    if ratios:
+        print(f"geometric mean {statistics.geometric_mean(ratios):.2f}, worst {min(ratios):.2f}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=["dense", "predict"])
+    parser.add_argument("--case", nargs="*", choices=list(DENSE_CASES))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--work", choices=list(DENSE_ENGINES), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.work:
+        work(options.case[0], options.work)
+    elif options.kind == "dense":
+        compare_dense(options.case or list(DENSE_CASES), options.rounds)
+    else:
+        predict_rows(options.rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -45,8 +45,9 @@ TEAM_WORK = 4_000_000
 SPIN_US = 400
 SLEEP_US = 20
 # After the leader had to sleep for a helper, the other core is busy: for each microsecond lost it computes
-# this many operations alone, some 20 times as long.
-ALONE_PER_US = 2_000_000
+# this many operations alone, some 40 times as long. A sleep of 20 us takes 100 and more.
+ALONE_PER_US = 6_000_000
+SLEPT_US = 100
 # A helper that waits for its next call spins this long, then parks in Python.
 AWAIT_US = 200
 
@@ -54,13 +55,19 @@ if config.DISABLE_JIT:
 
     def _sleep(microseconds):
         pass
+
+    def _yield():
+        pass
 elif os.name == "nt":
     _windows_sleep = types.ExternalFunction("Sleep", types.void(types.uint32))
 
     @njit
     def _sleep(microseconds):
         _windows_sleep((microseconds + 999) // 1000)
+
+    _yield = types.ExternalFunction("SwitchToThread", types.int32())
 else:
+    _yield = types.ExternalFunction("sched_yield", types.int32())
     _sleep = types.ExternalFunction("usleep", types.int32(types.uint32))
 
 
@@ -85,14 +92,23 @@ def open_phase(me, call, phase, n_tasks, work):
 
 
 @inner
+def _wait_a_little(spins):
+    """Pause, and now and then let the leader have this core if the system has put both on one."""
+    if spins % 64 == 63:
+        _yield()
+    else:
+        pause()
+
+
+@inner
 def _reach(call, phase):
     """Wait, as a helper, for a phase to open; return False if it is over."""
     spins = 0
     ticket = load(call, TICKET)
     while ticket >> PHASE_SHIFT < phase:
         spins += 1
-        if spins < call[SPINS]:
-            pause()
+        if spins < call[SPINS] // 4:  # phases follow each other closely; the leader may need this core
+            _wait_a_little(spins)
         else:
             _sleep(SLEEP_US)
         ticket = load(call, TICKET)
@@ -140,7 +156,7 @@ def close_phase(me, call, n_tasks, shared):
         if spins < call[SPINS]:
             pause()
         else:
-            call[ALONE] += (SPIN_US if spins == call[SPINS] else SLEEP_US) * ALONE_PER_US
+            call[ALONE] += (SPIN_US if spins == call[SPINS] else SLEPT_US) * ALONE_PER_US
             _sleep(SLEEP_US)
 
 
@@ -174,11 +190,11 @@ def _await_call(team, seen, busy, spins):
     """Spin until a call after number ``seen`` is announced; False if none came in a while."""
     if busy:
         add(team, BUSY, -1)
-    for _ in range(spins):
+    for spin in range(spins):
         if load(team, CALL) != seen:
             add(team, BUSY, 1)
             return True
-        pause()
+        _wait_a_little(spin)
     return False
 
 
@@ -210,7 +226,7 @@ class Team:
         self._number = 0
         self._parked = 0
         self._n_helpers = 0
-        self._alone = 0
+        self.alone = 0
         self._spins_per_us = 0.0
         self._call: tuple[Any, ...] = ()
 
@@ -221,7 +237,7 @@ class Team:
             self._n_helpers += 1
             threading.Thread(target=self._help, args=(self._n_helpers,), name="gdl-helper", daemon=True).start()
         call = _new_call(n_threads)
-        call[ALONE] = self._alone
+        call[ALONE] = self.alone
         call[SPINS] = int(SPIN_US * self._spins_per_us)
         with self._lock:
             self._number += 1
@@ -231,7 +247,7 @@ class Team:
         for _ in range(parked):
             self._wake.release()
         function(0, call, self._words, number, *arguments)
-        self._alone = call[ALONE]
+        self.alone = call[ALONE]
 
     def _help(self, me: int) -> None:
         seen, busy, spins = 0, False, int(AWAIT_US * self._spins_per_us)
@@ -284,6 +300,9 @@ def run(function: Any, work: float, *arguments: Any) -> None:
     """
     n = n_threads() if work >= TEAM_WORK else 1
     team = _team
+    if n > 1 and team.alone > 0:  # not even woken: a helper would take the caller's core
+        team.alone -= work
+        n = 1
     if n > 1 and team.taken.acquire(blocking=False):
         try:
             team.run(n, function, arguments)

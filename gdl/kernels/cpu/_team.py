@@ -107,7 +107,7 @@ def _reach(call, phase):
     ticket = load(call, TICKET)
     while ticket >> PHASE_SHIFT < phase:
         spins += 1
-        if spins < call[SPINS] // 4:  # phases follow each other closely; the leader may need this core
+        if spins < call[SPINS]:
             _wait_a_little(spins)
         else:
             _sleep(SLEEP_US)
@@ -226,7 +226,7 @@ class Team:
         self._number = 0
         self._parked = 0
         self._n_helpers = 0
-        self.alone = 0
+        self.alone = 0.0
         self._spins_per_us = 0.0
         self._call: tuple[Any, ...] = ()
 
@@ -237,7 +237,7 @@ class Team:
             self._n_helpers += 1
             threading.Thread(target=self._help, args=(self._n_helpers,), name="gdl-helper", daemon=True).start()
         call = _new_call(n_threads)
-        call[ALONE] = self.alone
+        call[ALONE] = int(self.alone)
         call[SPINS] = int(SPIN_US * self._spins_per_us)
         with self._lock:
             self._number += 1
@@ -247,7 +247,7 @@ class Team:
         for _ in range(parked):
             self._wake.release()
         function(0, call, self._words, number, *arguments)
-        self.alone = call[ALONE]
+        self.alone = float(call[ALONE])
 
     def _help(self, me: int) -> None:
         seen, busy, spins = 0, False, int(AWAIT_US * self._spins_per_us)

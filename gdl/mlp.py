@@ -224,16 +224,16 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return _validation.weights_of_classes(self.class_weight, weights, Y, target)
 
     @available_if(lambda self: self._has_steps())
-    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
         """Train for one epoch, going on where the last call stopped.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
         classes : array-like of shape (n_classes,), default=None
             All labels that will ever come; needed in the first call.
-        sample_weight : array-like of shape (n_samples,), default=None
 
         Returns
         -------

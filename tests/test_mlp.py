@@ -241,7 +241,7 @@ def test_class_weight_is_sample_weight(data):
     expected = MLPClassifier(**SMALL).fit(X, y, by_sample).parameters_
     assert_array_equal(MLPClassifier(**SMALL, class_weight=given).fit(X, y).parameters_, expected)
     one = MLPClassifier(**{**SMALL, "max_iter": 1, "batch_size": 40}, class_weight=given)
-    assert_array_equal(one.partial_fit(X, y, ["a", "b", "c"]).coefs_[0], copy.deepcopy(one).fit(X, y).coefs_[0])
+    assert_array_equal(one.partial_fit(X, y, classes=["a", "b", "c"]).coefs_[0], copy.deepcopy(one).fit(X, y).coefs_[0])
 
 
 def test_balanced_classes_weigh_the_same(data):

@@ -117,7 +117,7 @@ def test_class_weights_that_have_no_meaning(data):
     with pytest.raises(ValueError, match=r"class_weight=\{0: 2\} is for one label a sample, but y has 3; use"):
         MLPClassifier(**SMALL, class_weight={0: 2}).fit(X, labels)
     with pytest.raises(ValueError, match='class_weight="balanced" needs all samples, but partial_fit has one part'):
-        MLPClassifier(**SMALL, class_weight="balanced").partial_fit(X, y, [0, 1, 2])
+        MLPClassifier(**SMALL, class_weight="balanced").partial_fit(X, y, classes=[0, 1, 2])
 
 
 def replaced(array, value):
@@ -237,7 +237,7 @@ def test_partial_fit_needs_classes_first(data):
 def test_partial_fit_and_solvers(data):
     X, y = data
     with pytest.raises(ValueError, match="partial_fit does not support early_stopping=True; set it to False"):
-        MLPClassifier(**SMALL, early_stopping=True).partial_fit(X, y, [0, 1, 2])
+        MLPClassifier(**SMALL, early_stopping=True).partial_fit(X, y, classes=[0, 1, 2])
     assert not hasattr(MLPClassifier(solver="lbfgs"), "partial_fit")
     with pytest.raises(AttributeError, match="partial_fit"):
         MLPRegressor(solver="lbfgs").partial_fit(X, y)
@@ -324,7 +324,7 @@ def test_batch_size_is_clipped(data):
         clipped = MLPClassifier(**SMALL, batch_size=500).fit(X, y)
     assert_array_equal(clipped.parameters_, MLPClassifier(**SMALL, batch_size=30).fit(X, y).parameters_)
     with pytest.warns(UserWarning, match="Got `batch_size`=500") as record:
-        MLPClassifier(**SMALL, batch_size=500).partial_fit(X, y, [0, 1, 2])
+        MLPClassifier(**SMALL, batch_size=500).partial_fit(X, y, classes=[0, 1, 2])
     assert record[0].filename == __file__
 
 

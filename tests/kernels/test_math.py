@@ -267,7 +267,8 @@ print(any(re.search(r"\\bfmaf?\\b", assembly) for assembly in total.inspect_asm(
 
 def call_in_new_process(folder, **environment):
     path = folder / "caller.py"
-    path.write_text(CALLER)
+    if not path.exists():  # older Numba goes by the file's time
+        path.write_text(CALLER)
     root = str(pathlib.Path(gdl.__file__).parents[1])
     settings = os.environ | {"PYTHONPATH": root, "NUMBA_CACHE_DIR": str(folder / "cache")} | environment
     done = subprocess.run(

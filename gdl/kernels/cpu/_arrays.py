@@ -36,7 +36,7 @@ def flat(array: Any) -> Any:
 def scratch(name: str, n: int, dtype: Any) -> Any:
     """Scratch memory of this thread: n elements, beginning on a cache line.
 
-    Kept from call to call: fresh pages cost 0.1 us a kilobyte, which small steps would feel.
+    Kept from call to call: fresh pages cost time, which small steps would feel.
     """
     key = name, np.dtype(dtype)
     buffers = _local.__dict__.setdefault("buffers", {})

@@ -1,7 +1,7 @@
 """A network in training as compiled code sees it: one address, behind which all arrays are found.
 
-A tuple of its sixteen arrays is 112 arguments at every call, and each array read from it is counted:
-a training step compiled to twice the code, and a small one took 2.5 us for 1.9.
+A tuple of its sixteen arrays is 112 arguments at every call, and each array read from it is counted: with
+the tuple a training step took 10.3 s to compile, with the address 7.7 s.
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@ waits for a helper to arrive, only for tasks that a helper has claimed, so a hel
 not run costs nothing. What a task computes does not depend on who runs it: the number of threads cannot
 change a bit.
 
-Why not Numba's own parallel loops: entering and leaving a phase takes about 0.3 us here and 1.1 us there
-(OpenMP), of which a training step has six; a plain function compiles in half the time of a parallel one;
-and none of Numba's threading layers survives all of a fork, eight Python threads at once and a missing
-library. Here a second caller finds the team taken and computes alone, as a forked child does at first.
+Why not Numba's own parallel loops: entering and leaving a phase takes about 0.4 us here and 1.1 us there
+(OpenMP), and a training step has several; and none of Numba's threading layers survives all of a fork,
+eight Python threads at once and a missing library. Here a second caller finds the team taken and computes
+alone, as a forked child does at first.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ TASK_BITS = 20
 PHASE_SHIFT = 2 * TASK_BITS
 FIRST = np.int64(1)  # NumPy's: for a constant of Python's Numba would compile each function again
 QUIT = 1 << 22
-# A phase of fewer floating-point operations is not worth sharing: 0.3 us at 200 GFLOP/s is 60 thousand.
+# A phase of fewer floating-point operations is not worth sharing: 0.4 us at 200 GFLOP/s is 80 thousand.
 SHARED_WORK = 150_000
 # A step or product of fewer operations stays on one thread: two took 13 us for 9 at 0.6 million, 50 for 56 at
-# 6 million (what one core has written reaches the other at 100 ns a cache line).
+# 6 million (what one core has written, the other must fetch).
 TEAM_WORK = 4_000_000
 # How long a thread spins before it sleeps: longer than any task of a call takes, so that the leader sleeps
 # only for a helper that the system has taken off its core. Then it looks again every 20 us or so.

@@ -25,7 +25,6 @@ INVERSE_ROOT_TWO_PI = 1 / math.sqrt(2 * math.pi)
 def activate_range(Z, z, activation, A, a, n):
     """Apply an elementwise activation to n elements."""
     Z, A = part(Z, z, n), part(A, a, n)
-    one = Z.dtype.type(1)
     zero = Z.dtype.type(0)
     if activation == IDENTITY:
         for i in range(n):
@@ -64,9 +63,6 @@ def activate_range(Z, z, activation, A, a, n):
     elif activation == EXP:
         for i in range(n):
             A[i] = exp(Z[i])
-    else:
-        for i in range(n):
-            A[i] = one
 
 
 @inner

@@ -1,6 +1,7 @@
 """What all tests share: seeded numbers, the kernel sets, tolerances."""
 
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -40,3 +41,7 @@ def dtype(request):
 def tolerance(dtype):
     """Arguments of ``assert_allclose`` for results of a few thousand operations."""
     return {"float32": {"rtol": 2e-5, "atol": 2e-5}, "float64": {"rtol": 1e-11, "atol": 1e-11}}[dtype.name]
+
+
+# A shell starts what it runs in the background with Ctrl-C ignored; the tests of Ctrl-C are not about that.
+signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,7 +1,9 @@
-"""Dense neural networks as Numba kernels under scikit-learn's interface."""
+"""Dense neural networks and k-means as Numba kernels under scikit-learn's interface."""
 
+from gdl.kmeans import KMeans, k_means, kmeans_plusplus
+from gdl.mini_batch_kmeans import MiniBatchKMeans
 from gdl.mlp import MLPClassifier, MLPRegressor
 
-__all__ = ["MLPClassifier", "MLPRegressor"]
+__all__ = ["KMeans", "MLPClassifier", "MLPRegressor", "MiniBatchKMeans", "k_means", "kmeans_plusplus"]
 
 __version__ = "0.1.0"

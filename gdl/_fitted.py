@@ -89,7 +89,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
     def _checked_outputs(self, X: Any) -> NDArray[Any]:
         check_is_fitted(self)
-        X = _validation.check_inputs(self, X)
+        X = _validation.check_inputs(self, X, self._parameters.dtype)
         kernel_set = kernels.load(self._device)
         if not self._at_hand and "feature_names_in_" not in vars(self):  # a plain array has no names to compare
             most_rows = rows_in_a_run(self._layers, 2, 1024)
@@ -110,7 +110,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         ndarray of shape (n_samples, n_units)
         """
         check_is_fitted(self)
-        X = _validation.check_inputs(self, X)
+        X = _validation.check_inputs(self, X, self._parameters.dtype)
         if len(self._layers) == 1:
             return X.copy()
         return predict(kernels.load(self._device), X, self._layers[:-1], self._parameters)
@@ -148,7 +148,7 @@ class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         list of ndarray of shape (n_samples, n_units)
         """
         check_is_fitted(self)
-        X = _validation.check_inputs(self, X)
+        X = _validation.check_inputs(self, X, self._parameters.dtype)
         kernel_set, n_units = kernels.load(self._device), layout.n_units(self._layers)
         outputs = [np.empty((len(X), n_out), X.dtype) for n_out in self._layers[:, layout.N_OUT].tolist()]
         n_rows = rows_in_a_run(self._layers, 2, 1024)

@@ -7,11 +7,16 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from gdl.lloyd import Observer as RunObserver
+from gdl.lloyd import Run
+from gdl.mini_batch import Observer as StreamObserver
+from gdl.mini_batch import Stream
 from gdl.training import Observer, Training
 
 BAR_WIDTH = 20
 # A terminal's line is drawn again, elsewhere (a file, a pipe) each report is a line of its own.
 SECONDS_ON_TERMINAL, SECONDS_ELSEWHERE = 0.1, 10.0
+SECONDS_OF_STEPS = 1.0  # between the lines of a mini-batch clustering
 
 
 class ProgressLine:
@@ -100,3 +105,86 @@ class Report(Observer):
         """Write the last line of progress."""
         if self.line is not None:
             self.line.close(self.training, self.n_epochs)
+
+
+class ClusteringReport:
+    """Tells the callbacks of a clustering, each iteration a task, and writes a line an iteration if it is verbose."""
+
+    def __init__(self, estimator: Any, most_iterations: int, X: Any, sample_weight: Any) -> None:
+        self.estimator, self.verbose = estimator, bool(estimator.verbose)
+        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+        self.data = {"X": X, "y": None, "metadata": metadata}
+        self.context = estimator._init_callback_context(max_subtasks=most_iterations)
+        self.has_callbacks = bool(getattr(estimator, "_skl_callbacks", ()))
+        self.stopped = False
+        self.context.call_on_fit_task_begin(estimator=estimator, **self.data)
+
+    def watch(self, snapshot: Callable[[Run], dict[str, Any]]) -> RunObserver | None:
+        """Return what a run is to call after each iteration; ``snapshot`` returns a fit's attributes."""
+        if not self.has_callbacks and not self.verbose:
+            return None
+
+        def after_iteration(run: Run) -> bool:
+            if self.verbose:
+                sys.stderr.write(
+                    f"iteration {run.n_iter}  inertia {run.inertia_curve[-1]:.6g}  "
+                    f"{run.n_reassigned[-1]} samples changed cluster\n"
+                )
+                sys.stderr.flush()
+            if self.has_callbacks:
+                task = self.context.subcontext(task_name="iteration")
+                task.call_on_fit_task_begin(estimator=self.estimator, **self.data)
+                self.stopped = bool(
+                    task.call_on_fit_task_end(
+                        estimator=self.estimator, reconstruction_attributes=lambda: snapshot(run), **self.data
+                    )
+                )
+            return self.stopped
+
+        return after_iteration
+
+    def close(self) -> None:
+        """Tell callbacks that the fit has ended."""
+        self.context.call_on_fit_task_end(estimator=self.estimator, reconstruction_attributes={}, **self.data)
+
+
+class MiniBatchReport(ClusteringReport):
+    """Tells the callbacks of a mini-batch clustering, each step a task, and writes a line now and then."""
+
+    def watch_steps(self, snapshot: Callable[[Stream], dict[str, Any]]) -> StreamObserver | None:
+        """Return what is to be called after each step; ``snapshot`` returns a fit's attributes."""
+        if not self.has_callbacks and not self.verbose:
+            return None
+        self.shown = time.monotonic()
+
+        def after_step(stream: Stream) -> bool:
+            if self.verbose and time.monotonic() - self.shown >= SECONDS_OF_STEPS:
+                self.write(stream)
+                self.shown = time.monotonic()
+            if self.has_callbacks:
+                task = self.context.subcontext(task_name="step")
+                task.call_on_fit_task_begin(estimator=self.estimator, **self.data)
+                self.stopped = bool(
+                    task.call_on_fit_task_end(
+                        estimator=self.estimator, reconstruction_attributes=lambda: snapshot(stream), **self.data
+                    )
+                )
+            return self.stopped
+
+        return after_step
+
+    @staticmethod
+    def write(stream: Stream) -> None:
+        """Write a line."""
+        n_reassigned = stream.n_reassigned[-1]
+        sys.stderr.write(
+            f"step {stream.n_steps}  mean inertia {stream.inertia_curve[-1]:.6g}"
+            + (f"  {n_reassigned} centers reassigned\n" if n_reassigned else "\n")
+        )
+        sys.stderr.flush()
+
+    def close_steps(self, stream: Stream) -> None:
+        """Write the last line, and tell callbacks that the fit has ended."""
+        if self.verbose:
+            self.write(stream)
+        self.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from numbers import Integral
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,10 +73,9 @@ def check_dense(estimator: Any, X: Any, name: str = "X") -> None:
         )
 
 
-def check_inputs(estimator: Any, X: Any) -> NDArray[Any]:
-    """Return X as a fitted estimator's kernels take it."""
+def check_inputs(estimator: Any, X: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return X as the kernels of an estimator that was fitted on ``dtype`` take it."""
     check_dense(estimator, X)
-    dtype = estimator.parameters_.dtype
     with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is infinite, and refused as such
         checked: NDArray[Any] = validate_data(estimator, X, dtype=dtype, order="C", reset=False)
     return checked
@@ -108,6 +108,18 @@ def check_samples(
     if y.ndim == 2 and y.shape[1] == 1:
         y = column_or_1d(y, warn=True)
     return X, y, vars(stand_in)
+
+
+def check_unlabelled(
+    estimator: Any, X: Any, dtype: Any, known: dict[str, Any] | None = None
+) -> tuple[NDArray[Any], dict[str, Any]]:
+    """``check_samples`` for X alone."""
+    check_dense(estimator, X)
+    stand_in = object.__new__(type(estimator))
+    vars(stand_in).update(known or {})
+    with np.errstate(over="ignore", invalid="ignore"):
+        X = validate_data(stand_in, X, dtype=dtype, order="C", reset=known is None)
+    return X, vars(stand_in)
 
 
 def check_weights(sample_weight: Any, X: NDArray[Any]) -> NDArray[Any]:
@@ -270,3 +282,48 @@ def split_validation_data(validation_data: Any) -> tuple[Any, Any, Any]:
         raise ValueError(f"validation_data is a {got}, but must be (X, y) or (X, y, sample_weight).")
     X, y, *rest = validation_data
     return X, y, rest[0] if rest else None
+
+
+def check_centers(centers: Any, n_clusters: int, X: NDArray[Any], name: str = "init") -> NDArray[Any]:
+    """Return first centers as kernels take them, in an array of their own."""
+    try:
+        with np.errstate(over="ignore"):
+            checked = np.array(centers, X.dtype, order="C")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be a matrix of numbers, but NumPy says: {error}.") from error
+    if checked.shape != (n_clusters, X.shape[1]):
+        raise ValueError(
+            f"{name} has shape {checked.shape}, but must have a row for each of n_clusters={n_clusters} and a column "
+            f"for each of the {X.shape[1]} features."
+        )
+    if not np.isfinite(checked).all():
+        raise ValueError(f"{name} holds NaN or numbers beyond {X.dtype}; pass finite numbers.")
+    return checked
+
+
+def check_spread(squared_distance: float, dtype: np.dtype[Any]) -> None:
+    """Refuse samples whose squared distances are beyond what their type holds."""
+    largest = np.finfo(dtype).max
+    if not squared_distance < largest:
+        raise ValueError(
+            f"X spreads too far for {dtype}: squared distances go beyond {largest:.1e}; scale it"
+            + (", or pass float64 data." if dtype == np.float32 else ".")
+        )
+
+
+def check_directions(X: NDArray[Any]) -> None:
+    """Refuse rows of zeros, which the cosine cannot compare."""
+    zero = np.flatnonzero(~X.any(axis=1))
+    if len(zero):
+        raise ValueError(
+            f'Row {zero[0]} of X is all zeros and has no direction, so metric="cosine" cannot compare it; leave out '
+            f'{len(zero)} such rows, or use metric="euclidean".'
+        )
+
+
+def on_sphere(kernels: ModuleType, X: NDArray[Any]) -> NDArray[Any]:
+    """Return the rows of X scaled to length 1, which is what the cosine compares."""
+    check_directions(X)
+    rows = np.empty_like(X)
+    kernels.normalize_rows(X, rows)
+    return rows

@@ -1,6 +1,19 @@
 """What each kernel means, in NumPy: the executable specification of the other sets."""
 
 from gdl.kernels.reference.activations import activate, activation_gradient, softmax
+from gdl.kernels.reference.clustering import (
+    assign_labels,
+    average_centers,
+    bounded_step,
+    center_distances,
+    center_moves,
+    column_moments,
+    label_distances,
+    label_inertia,
+    lloyd_step,
+    mini_batch_update,
+    normalize_rows,
+)
 from gdl.kernels.reference.dense import (
     dense_bias_gradient,
     dense_forward,
@@ -25,6 +38,7 @@ from gdl.kernels.reference.optimizers import (
     sgd_step,
 )
 from gdl.kernels.reference.random import dropout_mask
+from gdl.kernels.reference.seeding import add_seed, candidate_potentials, draw_samples, seed_limits
 from gdl.kernels.reference.training import (
     all_finite,
     forward,
@@ -40,23 +54,38 @@ __all__ = [
     "activation_gradient",
     "adam_step",
     "adamw_step",
+    "add_seed",
     "all_finite",
+    "assign_labels",
+    "average_centers",
     "binary_log_loss",
+    "bounded_step",
+    "candidate_potentials",
+    "center_distances",
+    "center_moves",
+    "column_moments",
     "dense_bias_gradient",
     "dense_forward",
     "dense_input_gradient",
     "dense_weight_gradient",
+    "draw_samples",
     "dropout_mask",
     "forward",
     "huber",
+    "label_distances",
+    "label_inertia",
+    "lloyd_step",
     "log_loss",
     "loss_and_gradient",
+    "mini_batch_update",
     "momentum_step",
     "nesterov_step",
+    "normalize_rows",
     "poisson",
     "predict",
     "quantile",
     "rmsprop_step",
+    "seed_limits",
     "sgd_step",
     "softmax",
     "squared_error",

@@ -1,0 +1,225 @@
+"""Greedy k-means++ on vectors and a team of threads: lanes run over candidates, a task is a chunk of blocks."""
+
+import numpy as np
+
+from gdl.kernels._jit import inner, njit
+from gdl.kernels.cpu._arrays import flat, writable
+from gdl.kernels.cpu._nearest import CANDIDATE_ROWS, candidate_tile_1, candidate_tile_2, judge, squared_distance
+from gdl.kernels.cpu._simd import VECTOR_BYTES
+from gdl.kernels.cpu._team import FIRST, announce, claim, close_phase, end_call, finish, open_phase, run
+from gdl.kernels.cpu.clustering import chunk_start, n_chunks
+
+BLOCK = 256
+MOST_CANDIDATES = 16
+# To look whether a sample may be left out takes as long as to compare this many features.
+LIMIT_FEATURES = 8
+
+
+@njit
+def pack_candidates(candidates):
+    """Return candidates feature by feature, in groups of one or two vectors; what pads them is no number."""
+    k, n = candidates.shape
+    lanes = VECTOR_BYTES // candidates.itemsize
+    vectors = (k + lanes - 1) // lanes
+    packed = np.full(vectors * lanes * n, np.inf, candidates.dtype)
+    for first in range(0, vectors, 2):
+        width = min(2, vectors - first) * lanes
+        for c in range(min(k - first * lanes, width)):
+            for j in range(n):
+                packed[first * lanes * n + j * width + c] = candidates[first * lanes + c, j]
+    return packed
+
+
+@inner
+def candidate_distances(X, offsets, m, n, packed, first, vectors, D):
+    """Squared distances of m rows to one group of candidates, row after row."""
+    lanes = VECTOR_BYTES // X.itemsize
+    for i in range(m, m + CANDIDATE_ROWS):
+        offsets[i] = offsets[m - 1]
+    for i in range(0, m, CANDIDATE_ROWS):
+        if vectors == 2:
+            candidate_tile_2(X, offsets, i, packed, first * lanes * n, n, D, i * 2 * lanes)
+        else:
+            candidate_tile_1(X, offsets, i, packed, first * lanes * n, n, D, i * lanes)
+
+
+@inner
+def block_potentials(
+    X, n, start, m, sample_weight, packed, k, closest, owners, limits, potentials, p, improves, offsets, rows, D
+):
+    """Add a block's potential for each candidate to ``potentials`` from p on."""
+    lanes = VECTOR_BYTES // X.itemsize
+    vectors = (k + lanes - 1) // lanes
+    n_open, settled = 0, 0.0
+    for i in range(start, start + m):
+        improves[i] = 0
+        if n >= LIMIT_FEATURES and closest[i] <= limits[owners[i]]:
+            weight = 1.0 if sample_weight.size == 0 else np.float64(sample_weight[i])
+            settled += weight * np.float64(closest[i])
+        else:
+            rows[n_open] = i
+            offsets[n_open] = i * n
+            n_open += 1
+    for c in range(vectors * lanes):
+        potentials[p + c] += settled
+    if n_open == 0:
+        return
+    for first in range(0, vectors, 2):
+        group = min(2, vectors - first)
+        candidate_distances(X, offsets, n_open, n, packed, first, group, D)
+        for r in range(n_open):
+            i = rows[r]
+            weight = 1.0 if sample_weight.size == 0 else np.float64(sample_weight[i])
+            for vector in range(group):
+                at = (first + vector) * lanes
+                bits = judge(D, (r * group + vector) * lanes, closest[i], weight, potentials, p + at)
+                improves[i] |= np.uint16(bits << at)
+
+
+@njit
+def _candidate_potentials(
+    me, call, team, number, X, n_samples, n, sample_weight, packed, k, closest, owners, limits, chunks, partial,
+    width, improves,
+):  # fmt: skip
+    announce(me, team, number)
+    lanes = VECTOR_BYTES // X.itemsize
+    offsets, rows = np.empty(BLOCK + CANDIDATE_ROWS, np.int64), np.empty(BLOCK, np.int64)
+    D = np.empty((BLOCK + CANDIDATE_ROWS) * 2 * lanes, X.dtype)
+    shared = open_phase(me, call, FIRST, chunks, 4 * n_samples * n * k)
+    task = claim(me, call, FIRST, chunks, shared)
+    while task >= 0:
+        partial[task * width : (task + 1) * width] = 0
+        stop = chunk_start(task + 1, chunks, n_samples)
+        for start in range(chunk_start(task, chunks, n_samples), stop, BLOCK):
+            block_potentials(
+                X, n, start, min(BLOCK, stop - start), sample_weight, packed, k, closest, owners, limits,
+                partial, task * width, improves, offsets, rows, D,
+            )  # fmt: skip
+        finish(call, shared)
+        task = claim(me, call, FIRST, chunks, shared)
+    close_phase(me, call, chunks, shared)
+    end_call(me, call, team)
+
+
+def candidate_potentials(X, sample_weight, candidates, closest, owners, limits, potentials, improves):
+    """Potentials that candidates would leave, all in one pass; a task is a chunk of samples."""
+    (n_samples, n), k = X.shape, len(candidates)
+    lanes = VECTOR_BYTES // X.itemsize
+    width = -(-k // lanes) * lanes
+    chunks = n_chunks(n_samples, width)
+    partial = np.empty((chunks, width))
+    arguments = (
+        flat(X), n_samples, n, writable(sample_weight), pack_candidates(writable(candidates)), k, writable(closest),
+        writable(owners), writable(limits), chunks, partial.reshape(-1), width, improves,
+    )  # fmt: skip
+    run(_candidate_potentials, 4.0 * n_samples * n * k, *arguments)
+    potentials[:] = partial.sum(axis=0)[:k]
+
+
+@njit
+def _add_seed(
+    me, call, team, number, X, n_samples, n, sample_weight, packed, improves, bit, seed_number, closest, owners,
+    blocks, chunks, block_sums,
+):  # fmt: skip
+    announce(me, team, number)
+    lanes = VECTOR_BYTES // X.itemsize
+    offsets, rows = np.empty(BLOCK + CANDIDATE_ROWS, np.int64), np.empty(BLOCK, np.int64)
+    D = np.empty((BLOCK + CANDIDATE_ROWS) * lanes, X.dtype)
+    shared = open_phase(me, call, FIRST, chunks, 4 * n_samples * n)
+    task = claim(me, call, FIRST, chunks, shared)
+    while task >= 0:
+        for block in range(chunk_start(task, chunks, blocks), chunk_start(task + 1, chunks, blocks)):
+            start, stop = block * BLOCK, min(n_samples, (block + 1) * BLOCK)
+            m = 0
+            for i in range(start, stop):
+                if improves[i] >> bit & 1:
+                    rows[m] = i
+                    offsets[m] = i * n
+                    m += 1
+            if m > 0:
+                candidate_distances(X, offsets, m, n, packed, 0, 1, D)
+            for r in range(m):
+                closest[rows[r]] = D[r * lanes]
+                owners[rows[r]] = seed_number
+            block_sums[block] = weighted_sum(closest, sample_weight, start, stop)
+        finish(call, shared)
+        task = claim(me, call, FIRST, chunks, shared)
+    close_phase(me, call, chunks, shared)
+    end_call(me, call, team)
+
+
+@inner
+def weighted_sum(values, sample_weight, start, stop):
+    """Sum of weighted values in float64, by four sums that take turns: one would wait for itself."""
+    a, b, c, d = 0.0, 0.0, 0.0, 0.0
+    whole = start + (stop - start) // 4 * 4
+    if sample_weight.size == 0:
+        for i in range(start, whole, 4):
+            a += np.float64(values[i])
+            b += np.float64(values[i + 1])
+            c += np.float64(values[i + 2])
+            d += np.float64(values[i + 3])
+    else:
+        for i in range(start, whole, 4):
+            a += np.float64(values[i]) * np.float64(sample_weight[i])
+            b += np.float64(values[i + 1]) * np.float64(sample_weight[i + 1])
+            c += np.float64(values[i + 2]) * np.float64(sample_weight[i + 2])
+            d += np.float64(values[i + 3]) * np.float64(sample_weight[i + 3])
+    for i in range(whole, stop):
+        a += np.float64(values[i]) * (1.0 if sample_weight.size == 0 else np.float64(sample_weight[i]))
+    return (a + b) + (c + d)
+
+
+def add_seed(X, sample_weight, seed, improves, bit, number, closest, owners, block_sums):
+    """Distances of the samples that a new seed improves, and all blocks' sums; a task is a chunk of blocks."""
+    n_samples, n = X.shape
+    blocks = len(block_sums)
+    arguments = (
+        flat(X), n_samples, n, writable(sample_weight), pack_candidates(writable(seed).reshape(1, -1)),
+        writable(improves), bit, number, closest, owners, blocks, n_chunks(n_samples, 1), block_sums,
+    )  # fmt: skip
+    run(_add_seed, 4.0 * n_samples * n, *arguments)
+
+
+@njit
+def draw_samples(sample_weight, closest, block_sums, targets, rows):
+    """First sample at which the running sum reaches each target: its block, then its place in it."""
+    for k in range(targets.shape[0]):
+        rows[k] = drawn_sample(sample_weight, closest, block_sums, targets[k])
+
+
+@inner
+def drawn_sample(sample_weight, closest, block_sums, target):
+    """One of ``draw_samples``."""
+    chosen, before, running = -1, 0.0, 0.0
+    for block in range(block_sums.shape[0]):
+        if block_sums[block] > 0:
+            chosen, before = block, running
+            running += block_sums[block]
+            if running >= target:
+                break
+    if chosen < 0:
+        for i in range(closest.shape[0]):
+            if sample_weight.size == 0 or sample_weight[i] > 0:
+                return i
+    row, running = -1, before
+    for i in range(chosen * BLOCK, min(closest.shape[0], (chosen + 1) * BLOCK)):
+        mass = np.float64(closest[i]) * (1.0 if sample_weight.size == 0 else np.float64(sample_weight[i]))
+        if mass > 0:
+            row = i
+            running += mass
+            if running >= target:
+                break
+    return row
+
+
+@njit
+def seed_limits(seeds, candidates, limits):
+    """A quarter of each seed's squared distance to the closest candidate, less what rounding may do to it."""
+    n = seeds.shape[1]
+    epsilon = 1.1920929e-07 if seeds.itemsize == 4 else 2.220446049250313e-16
+    for k in range(seeds.shape[0]):
+        least = np.inf
+        for c in range(candidates.shape[0]):
+            least = min(least, squared_distance(seeds.ravel(), k * n, candidates.ravel(), c * n, n))
+        limits[k] = least * (0.25 - (n + 4) * epsilon)

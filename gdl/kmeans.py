@@ -1,0 +1,459 @@
+"""k-means under scikit-learn's interface: ``KMeans``, ``k_means`` and ``kmeans_plusplus``."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from numbers import Integral, Real
+from types import ModuleType
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import _fit_context
+from sklearn.callback import CallbackSupportMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+
+from gdl import _validation, kernels
+from gdl._clusters import FittedClusters
+from gdl._progress import ClusteringReport
+from gdl.lloyd import Data, Run, choose_shift, finish, lloyd, moments, scatter
+from gdl.seeding import greedy_seeds, random_seeds
+
+ALGORITHMS = ("auto", "lloyd", "elkan", "hamerly")
+METRICS = ("euclidean", "cosine")
+
+
+class Task(NamedTuple):
+    """A fit whose arguments are known to be right."""
+
+    X: NDArray[Any]
+    sample_weight: NDArray[Any]  #: of shape (0,) if all are 1
+    init: Any  #: "k-means++", "random", a callable, or the centers as an array
+    n_init: int
+    known: dict[str, Any]  #: what there is to know of X's features
+
+
+class BaseKMeans(FittedClusters):
+    """What ``KMeans`` and ``MiniBatchKMeans`` share: parameters, their checks, first centers."""
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "n_clusters": [Interval(Integral, 1, None, closed="left")],
+        "init": [StrOptions({"k-means++", "random"}), callable, "array-like"],
+        "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+        "metric": [StrOptions(set(METRICS))],
+        "device": [str],
+    }
+    #: What ``n_init="auto"`` means for first centers that may be bad.
+    _n_init_of_random: ClassVar[int]
+
+    n_clusters: int
+    init: Any
+    n_init: Any
+    max_iter: int
+    tol: float
+    verbose: Any
+    random_state: Any
+    metric: str
+    device: str
+
+    def _store(self, arguments: dict[str, Any]) -> None:
+        """Keep the arguments of ``__init__`` as they are, which is all that ``clone`` allows."""
+        del arguments["self"]
+        self.__dict__.update(arguments)
+
+    def _check(self, X: Any, sample_weight: Any) -> Task:
+        """Return the arguments of a fit as kernels take them; nothing has changed if one is wrong."""
+        X, weights, known = self._check_samples(X, sample_weight)
+        kernel_set = kernels.load(self.device)
+        if self.metric == "cosine":
+            X = _validation.on_sphere(kernel_set, X)
+        return Task(X, weights, *self._check_init(kernel_set, X), known)
+
+    def _check_samples(self, X: Any, sample_weight: Any) -> tuple[NDArray[Any], NDArray[Any], dict[str, Any]]:
+        """Return samples and weights of a fit as arrays, and what there is to know of X's features."""
+        _validation.check_device(self.device)
+        X, known = _validation.check_unlabelled(self, X, (np.float64, np.float32))
+        if len(X) < self.n_clusters:
+            raise ValueError(
+                f"n_samples={len(X)} should be >= n_clusters={self.n_clusters}; choose fewer clusters or pass more "
+                "samples."
+            )
+        weights = _validation.check_weights(sample_weight, X)
+        _validation.check_total_weight(weights, "the samples")
+        return X, weights, known
+
+    def _check_init(self, kernel_set: ModuleType, X: NDArray[Any]) -> tuple[Any, int]:
+        """Return ``init``, as an array if it is one, and from how many first centers to start."""
+        init = self.init
+        is_array = not isinstance(init, str) and not callable(init)
+        if is_array:
+            init = self._check_centers(kernel_set, init, X)
+        may_be_bad = not is_array and not (isinstance(init, str) and init == "k-means++")
+        n_init = (self._n_init_of_random if may_be_bad else 1) if isinstance(self.n_init, str) else int(self.n_init)
+        if is_array and n_init > 1:
+            warnings.warn(
+                f"Explicit initial centers were passed: {type(self).__name__} starts from them once, not "
+                f"n_init={n_init} times.",
+                RuntimeWarning,
+                stacklevel=5,
+            )
+            n_init = 1
+        return init, n_init
+
+    def _check_centers(self, kernel_set: ModuleType, centers: Any, X: NDArray[Any]) -> NDArray[Any]:
+        checked = _validation.check_centers(centers, self.n_clusters, X)
+        return _validation.on_sphere(kernel_set, checked) if self.metric == "cosine" else checked
+
+    def _first_centers(
+        self,
+        kernel_set: ModuleType,
+        init: Any,
+        X: NDArray[Any],
+        sample_weight: NDArray[Any],
+        random_state: np.random.RandomState,
+    ) -> NDArray[Any]:
+        """Return the centers to start from, as ``init`` says."""
+        if isinstance(init, np.ndarray):
+            return init
+        if callable(init):
+            return self._check_centers(kernel_set, init(X, self.n_clusters, random_state=random_state), X)
+        if init == "random":
+            return X[random_seeds(sample_weight, len(X), self.n_clusters, random_state)]
+        return X[greedy_seeds(kernel_set, X, sample_weight, self.n_clusters, random_state)]
+
+
+class KMeans(CallbackSupportMixin, BaseKMeans):
+    """k-means clustering: the centers that leave the smallest sum of squared distances to them.
+
+    Parameters
+    ----------
+    n_clusters : int, default=8
+        How many centers.
+    init : {"k-means++", "random"}, callable or array-like of shape (n_clusters, n_features), default="k-means++"
+        First centers: greedy k-means++, different samples, what ``init(X, n_clusters, random_state=...)`` returns,
+        or the array itself.
+    n_init : "auto" or int, default="auto"
+        Runs from different first centers, of which the one with the lowest inertia is kept. ``"auto"`` is 1 for
+        ``"k-means++"`` and an array, else 10.
+    max_iter : int, default=300
+        Most iterations of a run.
+    tol : float, default=1e-4
+        A run has converged if the squared moves of all centers sum to at most ``tol`` times the mean variance of the
+        features, or if no label changes.
+    verbose : bool or int, default=0
+        Whether to show a line of progress on stderr.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the first centers. Numbers are drawn in scikit-learn's order.
+    copy_x : bool, default=True
+        Has no effect: X is never changed, and never copied whole.
+    algorithm : {"auto", "lloyd", "elkan", "hamerly"}, default="auto"
+        ``"lloyd"`` compares each sample with all centers in each iteration; ``"elkan"`` and ``"hamerly"`` leave out
+        those that bounds show to stay where they are (Hamerly 2010). ``"auto"`` tries bounds where a comparison is
+        long, and goes on without if they do not pay. All give the same labels, centers and iterations.
+    metric : {"euclidean", "cosine"}, default="euclidean"
+        ``"cosine"`` is spherical k-means: samples and centers are scaled to length 1, the inertia is the sum of
+        1 minus the cosine.
+    device : str, default="cpu"
+        Where to compute.
+
+    Attributes
+    ----------
+    cluster_centers_ : ndarray of shape (n_clusters, n_features)
+        The centers; what is written into them is in force at the next prediction.
+    labels_ : ndarray of shape (n_samples,)
+        Number of each sample's nearest center: what ``predict`` returns for the samples of ``fit``.
+    inertia_ : float
+        Weighted sum of the squared distances to the nearest center, in float64; minus what ``score`` returns.
+    n_iter_ : int
+        Iterations of the run that was kept.
+    converged_ : bool
+        Whether it converged within ``max_iter`` iterations.
+    inertia_curve_ : ndarray of shape (n_iter_,)
+        Inertia of each iteration's labels, before its centers were moved.
+    n_reassigned_ : ndarray of shape (n_iter_,)
+        How many labels changed in each iteration.
+    n_features_in_ : int
+        Columns of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of X's columns, if all are strings.
+
+    See Also
+    --------
+    MiniBatchKMeans : k-means on small batches, for data that do not fit or do not end.
+
+    Notes
+    -----
+    From the same first centers, float64 labels, centers and iterations are scikit-learn's up to rounding. float32
+    data are computed in float32, all others in float64; sums over samples always in float64. The same call gives the
+    same bits, for any number of threads. An empty cluster is given the sample that is farthest from its center.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gdl import KMeans
+    >>> X = np.array([[1, 2], [1, 4], [1, 0], [10, 2], [10, 4], [10, 0]])
+    >>> model = KMeans(n_clusters=2, random_state=0).fit(X)
+    >>> model.labels_.tolist()
+    [1, 1, 1, 0, 0, 0]
+    >>> model.cluster_centers_.tolist()
+    [[10.0, 2.0], [1.0, 2.0]]
+    >>> model.predict([[0, 0], [12, 3]]).tolist()
+    [1, 0]
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **BaseKMeans._parameter_constraints,
+        "copy_x": ["boolean"],
+        "algorithm": [StrOptions(set(ALGORITHMS))],
+    }
+    _n_init_of_random: ClassVar[int] = 10
+
+    copy_x: bool
+    algorithm: str
+
+    def __init__(
+        self,
+        n_clusters: int = 8,
+        *,
+        init: Any = "k-means++",
+        n_init: Any = "auto",
+        max_iter: int = 300,
+        tol: float = 1e-4,
+        verbose: Any = 0,
+        random_state: Any = None,
+        copy_x: bool = True,
+        algorithm: str = "auto",
+        metric: str = "euclidean",
+        device: str = "cpu",
+    ) -> None:
+        arguments = dict(vars())
+        self._store(arguments)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Find the centers.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+            Not negative, and not all zero. A weight of 2 counts as the sample twice, 0 as not at all.
+
+        Returns
+        -------
+        object
+            The estimator itself.
+        """
+        task = self._check(X, sample_weight)
+        kernel_set = kernels.load(self.device)
+        random_state = check_random_state(self.random_state)
+        data, tol = self._measure(kernel_set, task)
+        report = ClusteringReport(self, task.n_init * self.max_iter, X, sample_weight)
+        best = None
+        for _ in range(task.n_init):
+            centers = self._first_centers(kernel_set, task.init, task.X, task.sample_weight, random_state)
+            watch = report.watch(lambda run: self._snapshot(kernel_set, data, task, run))
+            run = lloyd(kernel_set, data, centers, self.max_iter, tol, self.algorithm, watch)
+            if best is None or (run.inertia < best.inertia and not same_clustering(run.labels, best.labels)):
+                best = run
+            if report.stopped:
+                break
+        assert best is not None
+        self.__dict__.pop("feature_names_in_", None)
+        self.__dict__.update(self._attributes(data, task, best))
+        report.close()
+        self._warn(best, report.stopped)
+        return self
+
+    def _measure(self, kernel_set: ModuleType, task: Task) -> tuple[Data, float]:
+        """Return the data with what all runs share, and the tolerance in squared distance."""
+        X, weights, spherical = task.X, task.sample_weight, self.metric == "cosine"
+        mean, variance = moments(kernel_set, X)
+        shift = np.zeros(X.shape[1], X.dtype) if spherical else choose_shift(mean, variance, X.dtype)
+        if weights.size or not np.isfinite(variance).all():
+            total = scatter(kernel_set, X, weights, shift)
+        else:
+            total = len(X) * float((variance + (mean - shift) ** 2).sum())
+        _validation.check_spread(total / len(X), X.dtype)
+        return Data(X, weights, shift, total, spherical), self.tol * float(variance.mean())
+
+    def _snapshot(self, kernel_set: ModuleType, data: Data, task: Task, run: Run) -> dict[str, Any]:
+        """Return the attributes of an estimator of its own, as if the fit had ended here."""
+        run = copy.deepcopy(run)
+        finish(kernel_set, data, run)
+        return self._attributes(data, task, run)
+
+    def _attributes(self, data: Data, task: Task, run: Run) -> dict[str, Any]:
+        """Return all fitted attributes, to be set together."""
+        return {
+            **task.known,
+            "cluster_centers_": run.centers,
+            "labels_": run.labels,
+            "inertia_": run.inertia,
+            "n_iter_": run.n_iter,
+            "converged_": run.converged,
+            "inertia_curve_": np.array(run.inertia_curve),
+            "n_reassigned_": np.array(run.n_reassigned, np.int64),
+            "_shift": data.shift,
+            "_metric": self.metric,
+            "_device": self.device,
+            "_at_hand": [],
+        }
+
+    def _warn(self, run: Run, stopped: bool) -> None:
+        """Say what is not well with a fit; the model is in place whatever becomes of the warning."""
+        n_found = np.count_nonzero(np.bincount(run.labels, minlength=self.n_clusters))
+        if n_found < self.n_clusters:
+            warnings.warn(
+                f"Only {n_found} of n_clusters={self.n_clusters} clusters have samples: X has fewer distinct points; "
+                "choose fewer clusters.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        if not run.converged and not stopped:
+            warnings.warn(
+                f"k-means has not converged after max_iter={self.max_iter} iterations; raise max_iter or tol.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+
+def same_clustering(labels: NDArray[np.int32], others: NDArray[np.int32]) -> bool:
+    """Tell whether two labellings are the same but for the numbers of the clusters.
+
+    >>> same_clustering(np.array([0, 0, 1], np.int32), np.array([5, 5, 2], np.int32))
+    True
+    """
+    number = np.full(labels.max() + 1, -1, np.int32)
+    number[labels] = others
+    return bool((number[labels] == others).all())
+
+
+@validate_params({"return_n_iter": ["boolean"]}, prefer_skip_nested_validation=False)
+def k_means(
+    X: Any,
+    n_clusters: int,
+    *,
+    sample_weight: Any = None,
+    init: Any = "k-means++",
+    n_init: Any = "auto",
+    max_iter: int = 300,
+    verbose: Any = False,
+    tol: float = 1e-4,
+    random_state: Any = None,
+    copy_x: bool = True,
+    algorithm: str = "auto",
+    metric: str = "euclidean",
+    device: str = "cpu",
+    return_n_iter: bool = False,
+) -> tuple[Any, ...]:
+    """Cluster with ``KMeans``, whose parameters these are, and return what it found.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+    n_clusters : int
+    sample_weight : array-like of shape (n_samples,), default=None
+    init, n_init, max_iter, verbose, tol, random_state, copy_x, algorithm, metric, device
+        As in ``KMeans``.
+    return_n_iter : bool, default=False
+        Whether to return the number of iterations, too.
+
+    Returns
+    -------
+    centers : ndarray of shape (n_clusters, n_features)
+    labels : ndarray of shape (n_samples,)
+    inertia : float
+    n_iter : int
+        Only with ``return_n_iter``.
+
+    Examples
+    --------
+    >>> from gdl import k_means
+    >>> centers, labels, inertia = k_means([[0.0], [1.0], [8.0], [9.0]], 2, random_state=0)
+    >>> sorted(centers.ravel().tolist()), inertia
+    ([0.5, 8.5], 1.0)
+    """
+    model = KMeans(
+        n_clusters,
+        init=init,
+        n_init=n_init,
+        max_iter=max_iter,
+        verbose=verbose,
+        tol=tol,
+        random_state=random_state,
+        copy_x=copy_x,
+        algorithm=algorithm,
+        metric=metric,
+        device=device,
+    ).fit(X, sample_weight=sample_weight)
+    found = model.cluster_centers_, model.labels_, model.inertia_
+    return (*found, model.n_iter_) if return_n_iter else found
+
+
+@validate_params(
+    {
+        "n_clusters": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+        "n_local_trials": [Interval(Integral, 1, None, closed="left"), None],
+        "device": [str],
+    },
+    prefer_skip_nested_validation=True,
+)
+def kmeans_plusplus(
+    X: Any,
+    n_clusters: int,
+    *,
+    sample_weight: Any = None,
+    x_squared_norms: Any = None,
+    random_state: Any = None,
+    n_local_trials: int | None = None,
+    device: str = "cpu",
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Choose first centers by greedy k-means++.
+
+    Arthur & Vassilvitskii 2007, "k-means++: the advantages of careful seeding", with several candidates for each
+    seed. Numbers are drawn in scikit-learn's order, and the distribution is exact.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+    n_clusters : int
+    sample_weight : array-like of shape (n_samples,), default=None
+        A sample is drawn with probability proportional to its weight.
+    x_squared_norms : ignored
+        Distances are taken from differences, which need no norms.
+    random_state : int, RandomState instance or None, default=None
+    n_local_trials : int, default=None
+        Candidates for each seed but the first; None for ``2 + int(log(n_clusters))``.
+    device : str, default="cpu"
+
+    Returns
+    -------
+    centers : ndarray of shape (n_clusters, n_features)
+    indices : ndarray of shape (n_clusters,)
+        The rows of X that they are.
+
+    Examples
+    --------
+    >>> from gdl import kmeans_plusplus
+    >>> centers, rows = kmeans_plusplus([[0.0], [1.0], [8.0]], 2, random_state=0)
+    >>> sorted(rows.tolist())
+    [1, 2]
+    """
+    _validation.check_device(device)
+    X, _ = _validation.check_unlabelled(KMeans(), X, (np.float64, np.float32))
+    if len(X) < n_clusters:
+        raise ValueError(f"n_samples={len(X)} should be >= n_clusters={n_clusters}; choose fewer clusters.")
+    weights = _validation.check_weights(sample_weight, X)
+    _validation.check_total_weight(weights, "the samples")
+    rows = greedy_seeds(kernels.load(device), X, weights, n_clusters, check_random_state(random_state), n_local_trials)
+    return X[rows], rows

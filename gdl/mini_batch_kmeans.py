@@ -1,0 +1,406 @@
+"""Mini-batch k-means under scikit-learn's interface: ``MiniBatchKMeans``."""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from dataclasses import replace
+from numbers import Integral, Real
+from types import ModuleType
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn import get_config
+from sklearn.base import _fit_context
+from sklearn.callback import CallbackSupportMixin
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval
+from sklearn.utils.validation import check_is_fitted
+
+from gdl import _validation, kernels
+from gdl._progress import MiniBatchReport
+from gdl.kmeans import BaseKMeans, Task
+from gdl.mini_batch import (
+    Plan,
+    Rule,
+    Stopping,
+    Stream,
+    draw_sample,
+    finish,
+    learn,
+    mean_variance,
+    shift_of,
+    step,
+    total_weight,
+    undrawn_on_failure,
+)
+
+
+class MiniBatchKMeans(CallbackSupportMixin, BaseKMeans):
+    """k-means that learns from small batches: for data that are large, lie on disk, or do not end.
+
+    Parameters
+    ----------
+    n_clusters : int, default=8
+        How many centers.
+    init : {"k-means++", "random"}, callable or array-like of shape (n_clusters, n_features), default="k-means++"
+        First centers, as in ``KMeans``, but chosen from a random sample of ``init_size`` rows.
+    max_iter : int, default=100
+        ``fit`` takes at most as many steps as read ``max_iter`` times the number of samples.
+    batch_size : int, default=1024
+        Samples that ``fit`` draws for a step, by weight and with replacement. ``partial_fit`` learns from what it is
+        given.
+    verbose : bool or int, default=0
+        Whether to show a line of progress on stderr now and then.
+    compute_labels : bool, default=True
+        Whether to label the samples with the final centers.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the first centers, the batches and the reassignments. Numbers are drawn in scikit-learn's order.
+    tol : float, default=0.0
+        ``fit`` has converged if the squared moves of all centers in a step sum to at most ``tol`` times the mean
+        variance of the features. 0 turns this off, and saves a pass over X.
+    max_no_improvement : int, default=10
+        ``fit`` has converged if the smoothed inertia of the batches has not fallen for so many steps in a row; None
+        turns this off.
+    init_size : int, default=None
+        Rows to choose the first centers from; None for three batches, or ``3 * n_clusters`` if that is too few.
+    n_init : "auto" or int, default="auto"
+        First centers to choose from in ``fit``, by their inertia on a random sample. ``"auto"`` is 1 for
+        ``"k-means++"`` and an array, else 3.
+    reassignment_ratio : float, default=0.01
+        A center that has seen less than this share of what the busiest has seen is put on a random sample of the
+        batch: every ``10 * n_clusters`` samples, or in each step while there are centers that saw none.
+    metric : {"euclidean", "cosine"}, default="euclidean"
+        ``"cosine"`` is spherical k-means, as in ``KMeans``.
+    device : str, default="cpu"
+        Where to compute.
+    forgetting : float, default=0.0
+        Share of its past, in [0, 1), that each center forgets before each step, so that it follows data that drift.
+        0 weighs all samples alike, and centers move less and less.
+
+    Attributes
+    ----------
+    cluster_centers_ : ndarray of shape (n_clusters, n_features)
+        The centers; what is written into them is in force at the next prediction or step.
+    labels_ : ndarray of shape (n_samples,)
+        Number of each sample's nearest center: what ``predict`` returns for the samples of the last ``fit`` or
+        ``partial_fit``. Only with ``compute_labels``.
+    inertia_ : float
+        Weighted sum of the squared distances of these samples to their centers; minus what ``score`` returns.
+        Without ``compute_labels`` an estimate, from the batches before each one moved the centers.
+    n_iter_ : int
+        Times that ``fit`` read as many samples as there are, rounded up.
+    n_steps_ : int
+        Batches that were learned from since the first centers, by ``fit`` and ``partial_fit``.
+    converged_ : bool
+        Whether ``fit`` stopped before its last step because nothing improved; False after ``partial_fit``.
+    inertia_curve_ : ndarray of shape (n_steps_,)
+        Mean inertia of each batch, before it moved the centers.
+    n_reassigned_ : ndarray of shape (n_steps_,)
+        How many centers each step put on a random sample, because they had seen too few.
+    n_features_in_ : int
+        Columns of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of X's columns, if all are strings.
+
+    See Also
+    --------
+    KMeans : k-means on all samples at once: slower, and better.
+
+    Notes
+    -----
+    Sculley 2010, "Web-scale k-means clustering". float64 centers, steps and labels are scikit-learn's up to rounding;
+    counts and sums over samples are always in float64. The same stream in the same batches gives the same bits,
+    whether they come by ``fit`` or by ``partial_fit``, at once or after pickling, and for any number of threads.
+    A memory-mapped X that is float32 or float64 in C order is never copied whole.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gdl import MiniBatchKMeans
+    >>> X = np.array([[1, 2], [1, 4], [1, 0], [10, 2], [10, 4], [10, 0]])
+    >>> model = MiniBatchKMeans(n_clusters=2, batch_size=4, random_state=0).fit(X)
+    >>> model.predict([[0, 0], [12, 3]]).tolist() in ([0, 1], [1, 0])
+    True
+    >>> stream = MiniBatchKMeans(n_clusters=2, init=[[0, 0], [9, 9]])
+    >>> for batch in (X[:3], X[3:]):
+    ...     stream = stream.partial_fit(batch)
+    >>> stream.cluster_centers_.tolist()
+    [[1.0, 2.0], [10.0, 2.0]]
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **BaseKMeans._parameter_constraints,
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "compute_labels": ["boolean"],
+        "max_no_improvement": [Interval(Integral, 0, None, closed="left"), None],
+        "init_size": [Interval(Integral, 1, None, closed="left"), None],
+        "reassignment_ratio": [Interval(Real, 0, None, closed="left")],
+        "forgetting": [Interval(Real, 0, 1, closed="left")],
+    }
+    _n_init_of_random: ClassVar[int] = 3
+
+    batch_size: int
+    compute_labels: bool
+    max_no_improvement: int | None
+    init_size: int | None
+    reassignment_ratio: float
+    forgetting: float
+
+    _stream: Stream
+
+    def __init__(
+        self,
+        n_clusters: int = 8,
+        *,
+        init: Any = "k-means++",
+        max_iter: int = 100,
+        batch_size: int = 1024,
+        verbose: Any = 0,
+        compute_labels: bool = True,
+        random_state: Any = None,
+        tol: float = 0.0,
+        max_no_improvement: int | None = 10,
+        init_size: int | None = None,
+        n_init: Any = "auto",
+        reassignment_ratio: float = 0.01,
+        metric: str = "euclidean",
+        device: str = "cpu",
+        forgetting: float = 0.0,
+    ) -> None:
+        arguments = dict(vars())
+        self._store(arguments)
+
+    @property
+    def inertia_curve_(self) -> NDArray[np.float64]:
+        """Mean inertia of each step's batch, before it moved the centers."""
+        check_is_fitted(self)
+        return np.array(self._stream.inertia_curve[: self._stream.n_steps])
+
+    @property
+    def n_reassigned_(self) -> NDArray[np.int64]:
+        """How many centers each step put on a random sample."""
+        check_is_fitted(self)
+        return np.array(self._stream.n_reassigned[: self._stream.n_steps], np.int64)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Find the centers, from new first ones, by batches drawn from X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+            Not negative, and not all zero. A sample is drawn with probability proportional to its weight.
+
+        Returns
+        -------
+        object
+            The estimator itself.
+        """
+        task = self._check(X, sample_weight)
+        kernel_set, rule, n_samples = kernels.load(self.device), self._rule(), len(task.X)
+        batch_size, sample_size = min(self.batch_size, n_samples), self._sample_size(n_samples)
+        tol = self.tol * mean_variance(kernel_set, task.X, rule.spherical) if self.tol > 0 else 0.0
+        plan = Plan(self.max_iter * n_samples // batch_size, tol, self.max_no_improvement)
+        report = MiniBatchReport(self, plan.n_steps, X, sample_weight)
+        random_state = check_random_state(self.random_state)
+        with undrawn_on_failure(random_state):
+            centers = self._choose_centers(kernel_set, task, sample_size, random_state)
+            stream = Stream(centers, np.zeros(len(centers)), batch_size, random_state)
+            observe = report.watch_steps(lambda stream: self._snapshot(kernel_set, task, stream))
+            stopping = learn(kernel_set, task.X, task.sample_weight, stream, rule, plan, observe)
+            stream.random_state = None  # as in scikit-learn, partial_fit begins its own draws
+            self._set(self._attributes(kernel_set, task, stream, stopping))
+        report.close_steps(stream)
+        return self
+
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Learn from one batch, going on where the last ``fit`` or ``partial_fit`` stopped.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The first batch, which first centers are chosen from, must have at least ``n_clusters`` samples.
+        y : ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+            Not negative, and not all zero. A weight of 2 counts as the sample twice, 0 as not at all.
+
+        Returns
+        -------
+        object
+            The estimator itself.
+        """
+        return self._partial_fit(X, sample_weight)
+
+    def _partial_fit(self, X: Any, sample_weight: Any) -> Self:
+        if not get_config()["skip_parameter_validation"]:
+            self._validate_params()
+        fitted = "cluster_centers_" in vars(self)
+        task = self._check_batch(X, sample_weight) if fitted else self._check(X, sample_weight)
+        kernel_set, rule, n_samples = kernels.load(self.device), self._rule(), len(task.X)
+        batch = _validation.on_sphere(kernel_set, task.X) if rule.spherical else task.X
+        sample_size = 0 if fitted else self._sample_size(n_samples)
+        random_state = self._stream.random_state if fitted else None
+        if random_state is None:
+            random_state = check_random_state(self.random_state)
+        with undrawn_on_failure(random_state):
+            if fitted:  # on copies: a step that fails or is interrupted leaves the model as it was
+                counts = self._stream.counts.copy()
+                stream = replace(self._stream, centers=task.init, counts=counts, random_state=random_state)
+            else:
+                centers = self._draw_centers(kernel_set, task, sample_size, random_state)
+                stream = Stream(centers, np.zeros(len(centers)), min(self.batch_size, n_samples), random_state)
+            step(kernel_set, stream, batch, task.sample_weight, rule)
+            self._set(self._attributes(kernel_set, task, stream))
+        if self.verbose:
+            MiniBatchReport.write(stream)
+        return self
+
+    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> NDArray[np.int32]:
+        """Fit, and return the label of each sample, whether or not ``fit`` computes them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        self.fit(X, sample_weight=sample_weight)
+        return self.labels_ if self.compute_labels else self.predict(X)
+
+    # Checks: everything that can be wrong is found before anything is changed.
+
+    def _check(self, X: Any, sample_weight: Any) -> Task:
+        """Return the arguments of a fit; rows are scaled to length 1 only batch by batch, for X may not fit twice."""
+        X, weights, known = self._check_samples(X, sample_weight)
+        check_finite_total(weights)
+        if self.metric == "cosine":
+            _validation.check_directions(X)
+        return Task(X, weights, *self._check_init(kernels.load(self.device), X), known)
+
+    def _check_batch(self, X: Any, sample_weight: Any) -> Task:
+        """Return the arguments of a step that goes on, with a copy of the centers as ``init``."""
+        _validation.check_device(self.device)
+        if self.metric != self._metric:
+            raise ValueError(
+                f'metric="{self.metric}", but the centers were found with metric="{self._metric}"; set it back, or '
+                "call fit."
+            )
+        known = {name: vars(self)[name] for name in ("n_features_in_", "feature_names_in_") if name in vars(self)}
+        X, known = _validation.check_unlabelled(self, X, self.cluster_centers_.dtype, known)
+        weights = _validation.check_weights(sample_weight, X)
+        _validation.check_total_weight(weights, "the samples")
+        check_finite_total(weights)
+        centers = _validation.check_centers(self.cluster_centers_, self.n_clusters, X, "cluster_centers_")
+        return Task(X, weights, centers, 1, known)
+
+    def _sample_size(self, n_samples: int) -> int:
+        """Return how many rows first centers are chosen from."""
+        size = 3 * min(self.batch_size, n_samples) if self.init_size is None else self.init_size
+        if size < self.n_clusters:
+            if self.init_size is not None:
+                warnings.warn(
+                    f"init_size={size} should be larger than n_clusters={self.n_clusters}. Setting it to "
+                    "min(3*n_clusters, n_samples)",
+                    RuntimeWarning,
+                    stacklevel=4,
+                )
+            size = 3 * self.n_clusters
+        return min(size, n_samples)
+
+    # First centers.
+
+    def _choose_centers(
+        self, kernel_set: ModuleType, task: Task, sample_size: int, random_state: np.random.RandomState
+    ) -> NDArray[Any]:
+        """Return the first centers that have the lowest inertia on a random sample; draws in scikit-learn's order."""
+        rows = random_state.randint(0, len(task.X), sample_size)
+        if task.n_init == 1:
+            return self._draw_centers(kernel_set, task, sample_size, random_state)
+        judged, weights, spherical = task.X[rows], task.sample_weight, self.metric == "cosine"
+        if weights.size:
+            weights = weights[rows]
+        shift = shift_of(kernel_set, judged, spherical)
+        best, lowest = None, math.inf
+        for _ in range(task.n_init):
+            centers = self._draw_centers(kernel_set, task, sample_size, random_state)
+            _, inertia = finish(kernel_set, judged, weights, centers, shift, spherical)
+            if best is None or inertia < lowest:
+                best, lowest = centers, inertia
+        assert best is not None
+        return best
+
+    def _draw_centers(
+        self, kernel_set: ModuleType, task: Task, sample_size: int, random_state: np.random.RandomState
+    ) -> NDArray[Any]:
+        """Return first centers that were chosen from a random sample, or from all if it is as large."""
+        X, weights = task.X, task.sample_weight
+        if sample_size < len(X):
+            n_needed = self.n_clusters if isinstance(task.init, str) and task.init == "random" else 1
+            rows = draw_sample(weights, len(X), sample_size, n_needed, random_state)
+            X, weights = X[rows], weights[rows] if weights.size else weights
+        if self.metric == "cosine":
+            X = _validation.on_sphere(kernel_set, X)
+        else:
+            shift_of(kernel_set, X, spherical=False)  # refuses what spreads too far to be compared
+        return self._first_centers(kernel_set, task.init, X, weights, random_state)
+
+    # From the driver to attributes.
+
+    def _rule(self) -> Rule:
+        return Rule(float(self.reassignment_ratio), float(self.forgetting), self.metric == "cosine")
+
+    def _snapshot(self, kernel_set: ModuleType, task: Task, stream: Stream) -> dict[str, Any]:
+        """Return the attributes of an estimator of its own, as if the fit had ended here."""
+        stream = copy.deepcopy(replace(stream, random_state=None))
+        return self._attributes(kernel_set, task, stream, Stopping(stream.inertia_curve[-1]))
+
+    def _attributes(
+        self, kernel_set: ModuleType, task: Task, stream: Stream, stopping: Stopping | None = None
+    ) -> dict[str, Any]:
+        """Return all fitted attributes, to be set together; ``stopping`` only after a fit."""
+        X, weights, spherical = task.X, task.sample_weight, self.metric == "cosine"
+        attributes: dict[str, Any] = {}
+        if self.compute_labels:
+            labels, inertia = finish(kernel_set, X, weights, stream.centers, stream.shift, spherical)
+            attributes["labels_"] = labels
+        else:
+            mean_inertia = stream.inertia_curve[-1] if stopping is None else stopping.inertia
+            inertia = mean_inertia * total_weight(weights, len(X))
+        if stopping is not None:
+            attributes["n_iter_"] = math.ceil(stream.n_steps * stream.batch_size / len(X))
+        return {
+            **task.known,
+            **attributes,
+            "cluster_centers_": stream.centers,
+            "inertia_": inertia,
+            "n_steps_": stream.n_steps,
+            "converged_": stopping is not None and stopping.converged,
+            "_stream": stream,
+            "_shift": stream.shift,
+            "_metric": self.metric,
+            "_device": self.device,
+            "_at_hand": [],
+        }
+
+    def _set(self, attributes: dict[str, Any]) -> None:
+        """Set fitted attributes, and drop those that the last fit had and this one has not."""
+        for name in ("feature_names_in_", "labels_"):
+            self.__dict__.pop(name, None)
+        self.__dict__.update(attributes)
+
+
+def check_finite_total(weights: NDArray[Any]) -> None:
+    """Refuse weights whose sum is beyond all numbers."""
+    with np.errstate(over="ignore"):
+        total = total_weight(weights, 0)
+    if not math.isfinite(total):
+        raise ValueError("The weights of the samples sum to more than a float64 holds; scale them.")

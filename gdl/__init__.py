@@ -1,9 +1,18 @@
 """Dense neural networks and k-means as Numba kernels under scikit-learn's interface."""
 
+from gdl.choose import choose_n_clusters
 from gdl.kmeans import KMeans, k_means, kmeans_plusplus
 from gdl.mini_batch_kmeans import MiniBatchKMeans
 from gdl.mlp import MLPClassifier, MLPRegressor
 
-__all__ = ["KMeans", "MLPClassifier", "MLPRegressor", "MiniBatchKMeans", "k_means", "kmeans_plusplus"]
+__all__ = [
+    "KMeans",
+    "MLPClassifier",
+    "MLPRegressor",
+    "MiniBatchKMeans",
+    "choose_n_clusters",
+    "k_means",
+    "kmeans_plusplus",
+]
 
 __version__ = "0.1.0"

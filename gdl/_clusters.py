@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Cluster
 from sklearn.utils.validation import check_is_fitted
 
 from gdl import _validation, kernels
+from gdl._summary import ClusterSummary, summarize
 
 #: Rows that the short way of predicting takes.
 FEW_ROWS = 1024
@@ -64,7 +65,7 @@ class FittedClusters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         kernel_set = kernels.load(self._device)
         if not self._at_hand and self._metric == "euclidean" and "feature_names_in_" not in vars(self):
             functions = kernel_set.all_finite, kernel_set.assign_labels
-            self._at_hand = [X.dtype, X.shape[1], self._shift, *functions]
+            self._at_hand[:] = X.dtype, X.shape[1], self._shift, *functions
         labels = np.empty(len(X), np.int32)
         kernel_set.assign_labels(X, self._shift, self.cluster_centers_, labels)
         return labels
@@ -82,7 +83,7 @@ class FittedClusters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         -------
         ndarray of shape (n_samples,)
         """
-        labels: NDArray[np.int32] = self.fit(X, sample_weight=sample_weight).labels_  # type: ignore[attr-defined]
+        labels: NDArray[np.int32] = self.fit(X, sample_weight=sample_weight).labels_
         return labels
 
     def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
@@ -98,7 +99,7 @@ class FittedClusters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         -------
         ndarray of shape (n_samples, n_clusters)
         """
-        return self.fit(X, sample_weight=sample_weight).transform(X)  # type: ignore[attr-defined]
+        return self.fit(X, sample_weight=sample_weight).transform(X)
 
     def transform(self, X: Any) -> Any:
         """Distance of each sample to each center; with ``metric="cosine"``, 1 minus the cosine.
@@ -136,6 +137,27 @@ class FittedClusters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
             X, sample_weight, self.cluster_centers_, self._checked_labels(X), inertia
         )
         return -float(inertia[0]) / (2 if self._metric == "cosine" else 1)
+
+    def summary(self, X: Any, sample_weight: Any = None, n_nearest: int = 3) -> ClusterSummary:
+        """Size, spread, center and nearest rows of each cluster, as a table.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The samples to sum up, of the fit or others; each belongs to its nearest center.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Samples of weight 0 are left out.
+        n_nearest : int, default=3
+            How many rows to name of each cluster: those nearest to its center, by the frame's index or by number.
+
+        Returns
+        -------
+        ClusterSummary
+            Prints as text and shows as HTML in a notebook. ``rows`` has a named tuple ``(cluster, size, weight,
+            spread, center, nearest)`` for each cluster. The spread is the root of the mean squared distance to the
+            center; with ``metric="cosine"``, the mean of 1 minus the cosine.
+        """
+        return summarize(self, X, sample_weight, n_nearest)
 
     @property
     def _n_features_out(self) -> int:

@@ -303,7 +303,7 @@ def check_centers(centers: Any, n_clusters: int, X: NDArray[Any], name: str = "i
 
 def check_spread(squared_distance: float, dtype: np.dtype[Any]) -> None:
     """Refuse samples whose squared distances are beyond what their type holds."""
-    largest = np.finfo(dtype).max
+    largest = float(np.finfo(dtype).max)
     if not squared_distance < largest:
         raise ValueError(
             f"X spreads too far for {dtype}: squared distances go beyond {largest:.1e}; scale it"
@@ -311,19 +311,19 @@ def check_spread(squared_distance: float, dtype: np.dtype[Any]) -> None:
         )
 
 
-def check_directions(X: NDArray[Any]) -> None:
+def check_directions(X: NDArray[Any], name: str = "X") -> None:
     """Refuse rows of zeros, which the cosine cannot compare."""
     zero = np.flatnonzero(~X.any(axis=1))
     if len(zero):
         raise ValueError(
-            f'Row {zero[0]} of X is all zeros and has no direction, so metric="cosine" cannot compare it; leave out '
-            f'{len(zero)} such rows, or use metric="euclidean".'
+            f'Row {zero[0]} of {name} is all zeros and has no direction, so metric="cosine" cannot compare it; leave '
+            f'out {len(zero)} such rows, or use metric="euclidean".'
         )
 
 
-def on_sphere(kernels: ModuleType, X: NDArray[Any]) -> NDArray[Any]:
+def on_sphere(kernels: ModuleType, X: NDArray[Any], name: str = "X") -> NDArray[Any]:
     """Return the rows of X scaled to length 1, which is what the cosine compares."""
-    check_directions(X)
+    check_directions(X, name)
     rows = np.empty_like(X)
     kernels.normalize_rows(X, rows)
     return rows

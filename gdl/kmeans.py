@@ -19,7 +19,7 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from gdl import _validation, kernels
 from gdl._clusters import FittedClusters
 from gdl._progress import ClusteringReport
-from gdl.lloyd import Data, Run, choose_shift, finish, lloyd, moments, scatter
+from gdl.lloyd import Data, Run, choose_shift, farthest, finish, lloyd, moments, scatter
 from gdl.seeding import greedy_seeds, random_seeds
 
 ALGORITHMS = ("auto", "lloyd", "elkan", "hamerly")
@@ -109,7 +109,7 @@ class BaseKMeans(FittedClusters):
 
     def _check_centers(self, kernel_set: ModuleType, centers: Any, X: NDArray[Any]) -> NDArray[Any]:
         checked = _validation.check_centers(centers, self.n_clusters, X)
-        return _validation.on_sphere(kernel_set, checked) if self.metric == "cosine" else checked
+        return _validation.on_sphere(kernel_set, checked, "init") if self.metric == "cosine" else checked
 
     def _first_centers(
         self,
@@ -276,13 +276,14 @@ class KMeans(CallbackSupportMixin, BaseKMeans):
     def _measure(self, kernel_set: ModuleType, task: Task) -> tuple[Data, float]:
         """Return the data with what all runs share, and the tolerance in squared distance."""
         X, weights, spherical = task.X, task.sample_weight, self.metric == "cosine"
-        mean, variance = moments(kernel_set, X)
-        shift = np.zeros(X.shape[1], X.dtype) if spherical else choose_shift(mean, variance, X.dtype)
-        if weights.size or not np.isfinite(variance).all():
-            total = scatter(kernel_set, X, weights, shift)
-        else:
-            total = len(X) * float((variance + (mean - shift) ** 2).sum())
-        _validation.check_spread(total / len(X), X.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is infinite is refused
+            mean, variance = moments(kernel_set, X)
+            shift = np.zeros(X.shape[1], X.dtype) if spherical else choose_shift(mean, variance, X.dtype)
+            spread = len(X) * float((variance + (mean - shift) ** 2).sum())
+        total = scatter(kernel_set, X, weights, shift) if weights.size or not np.isfinite(spread) else spread
+        if not 4 * spread < float(np.finfo(X.dtype).max):  # a bound for the distance between any two samples
+            spread = farthest(kernel_set, X, shift)
+        _validation.check_spread(4 * spread if np.isfinite(total) else total, X.dtype)
         return Data(X, weights, shift, total, spherical), self.tol * float(variance.mean())
 
     def _snapshot(self, kernel_set: ModuleType, data: Data, task: Task, run: Run) -> dict[str, Any]:
@@ -316,13 +317,13 @@ class KMeans(CallbackSupportMixin, BaseKMeans):
                 f"Only {n_found} of n_clusters={self.n_clusters} clusters have samples: X has fewer distinct points; "
                 "choose fewer clusters.",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         if not run.converged and not stopped:
             warnings.warn(
                 f"k-means has not converged after max_iter={self.max_iter} iterations; raise max_iter or tol.",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -10,12 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: ``"auto"`` keeps bounds while at most this share of the samples has to be compared with all centers.
-WORTH_BOUNDS = 0.5
-#: It judges that after this many iterations; in the first ones the centers move far.
-TRIED = 3
-#: Bounds are worth a try if a comparison with all centers takes at least this many multiplications.
-BOUNDED_WORK = 512
+#: ``"auto"`` keeps bounds in iteration 2, 3 and later while at most this share of the samples has to be compared.
+WORTH_BOUNDS = (0.9, 0.8, 0.5)
+#: Bounds are worth a try if to compare one sample takes this many multiplications, and to compare all so many.
+BOUNDED_WORK = (512, 50_000_000)
 
 
 @dataclass
@@ -72,6 +71,13 @@ def scatter(kernels: ModuleType, X: NDArray[Any], sample_weight: NDArray[Any], s
     return float(total[0])
 
 
+def farthest(kernels: ModuleType, X: NDArray[Any], shift: NDArray[Any]) -> float:
+    """Return the squared distance to one point of the sample that is farthest from it."""
+    distances = np.empty(len(X))
+    kernels.label_distances(X, shift.reshape(1, -1), np.zeros(len(X), np.int32), distances)
+    return float(distances.max())
+
+
 def lloyd(
     kernels: ModuleType,
     data: Data,
@@ -91,7 +97,9 @@ def lloyd(
     new_centers = np.empty_like(centers)
     sums, weights = np.empty((n_clusters, n_features)), np.empty(n_clusters)
     moves, n_reassigned, n_exact = np.zeros(n_clusters), np.empty(1), np.empty(1)
-    bounded = algorithm in ("elkan", "hamerly") or (algorithm == "auto" and n_clusters * n_features >= BOUNDED_WORK)
+    bounded = algorithm in ("elkan", "hamerly") or (
+        algorithm == "auto" and may_gain(n_samples, n_clusters * n_features)
+    )
     if bounded:
         upper, lower = np.full(n_samples, np.inf, X.dtype), np.zeros(n_samples, X.dtype)
 
@@ -103,8 +111,8 @@ def lloyd(
                 X, sample_weight, shift, run.centers, moves, run.labels, upper, lower,
                 sums, weights, n_reassigned, n_exact,
             )  # fmt: skip
-            if algorithm == "auto" and run.n_iter >= TRIED:
-                bounded = n_exact[0] <= WORTH_BOUNDS * n_samples
+            if algorithm == "auto" and run.n_iter > 1:
+                bounded = n_exact[0] <= WORTH_BOUNDS[min(run.n_iter, 4) - 2] * n_samples
         else:
             kernels.lloyd_step(X, sample_weight, shift, run.centers, run.labels, sums, weights, n_reassigned)
         run.n_reassigned.append(int(n_reassigned[0]))
@@ -123,6 +131,11 @@ def lloyd(
             break
     finish(kernels, data, run, assigned=unchanged)
     return run
+
+
+def may_gain(n_samples: int, work: int) -> bool:
+    """Tell whether to try bounds, for samples that each take ``work`` multiplications to compare."""
+    return work >= BOUNDED_WORK[0] and n_samples * work >= BOUNDED_WORK[1]
 
 
 def finish(kernels: ModuleType, data: Data, run: Run, assigned: bool = False) -> None:
@@ -160,12 +173,12 @@ def _relocate(kernels: ModuleType, data: Data, run: Run, sums: NDArray[Any], wei
     n_left = np.bincount(run.labels[distances >= 0], minlength=len(weights))
     if data.sample_weight.size:
         n_left = np.bincount(run.labels[data.sample_weight > 0], minlength=len(weights))
-    rounding = (float(np.finfo(data.X.dtype).eps) / 2 + len(data.X) * float(np.finfo(np.float64).eps)) ** 2
+    rounding = float(np.finfo(data.X.dtype).eps) / 2 + len(data.X) * float(np.finfo(np.float64).eps)
     given = iter(np.argsort(-distances, kind="stable").tolist())
     n_relocated = 0
     for cluster in empty.tolist():
         for row in given:
-            if distances[row] <= rounding * float((data.X[row].astype(np.float64) ** 2).sum()):
+            if math.sqrt(distances[row]) <= rounding * math.hypot(*data.X[row].tolist()):
                 return n_relocated > 0  # copies of fewer points than clusters, near the mean of themselves
             donor = run.labels[row]
             if n_left[donor] > 1:

@@ -91,8 +91,8 @@ def shift_of(kernels: ModuleType, X: NDArray[Any], spherical: bool) -> NDArray[A
     """Return the point that kernels are to see samples like these from; refuse them if they spread too far."""
     if spherical:
         return np.zeros(X.shape[1], X.dtype)
-    mean, variance = moments(kernels, X)
     with np.errstate(over="ignore", invalid="ignore"):  # what is infinite is refused
+        mean, variance = moments(kernels, X)
         shift = choose_shift(mean, variance, X.dtype)
         check_spread(float((variance + (mean - shift) ** 2).sum()), X.dtype)
     return shift
@@ -234,12 +234,13 @@ def finish(
 def mean_variance(kernels: ModuleType, X: NDArray[Any], spherical: bool) -> float:
     """Return the mean variance of the features."""
     if not spherical:
-        return float(moments(kernels, X)[1].mean())
+        with np.errstate(over="ignore", invalid="ignore"):  # each batch is checked
+            return float(moments(kernels, X)[1].mean())
     total = np.zeros(X.shape[1])
     for _, part in _parts(kernels, X, spherical):
         total += part.sum(axis=0, dtype=np.float64)
     mean = total / len(X)
-    return max(1 - float(mean @ mean), 0.0) / X.shape[1]  # all rows have length 1
+    return float(max(1 - (mean**2).sum(), 0) / X.shape[1])  # all rows have length 1
 
 
 def _parts(kernels: ModuleType, X: NDArray[Any], spherical: bool) -> Iterator[tuple[slice, NDArray[Any]]]:

@@ -125,7 +125,7 @@ class MiniBatchKMeans(CallbackSupportMixin, BaseKMeans):
     >>> model.predict([[0, 0], [12, 3]]).tolist() in ([0, 1], [1, 0])
     True
     >>> stream = MiniBatchKMeans(n_clusters=2, init=[[0, 0], [9, 9]])
-    >>> for batch in (X[:3], X[3:]):
+    >>> for batch in (X[::2], X[1::2]):
     ...     stream = stream.partial_fit(batch)
     >>> stream.cluster_centers_.tolist()
     [[1.0, 2.0], [10.0, 2.0]]

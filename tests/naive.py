@@ -1,5 +1,6 @@
 """What kernels compute, once more: plain Python, one number or one row at a time, nothing from gdl."""
 
+import itertools
 import math
 
 
@@ -145,3 +146,93 @@ def central_difference(f, x, step=1e-5):
         x[index] = value
         gradient.append((above - below) / (2 * step))
     return gradient
+
+
+# k-means: X is a list of rows, each a list of numbers; weights are a list of numbers.
+
+
+def squared_distance(x, c):
+    return math.fsum((xj - cj) ** 2 for xj, cj in zip(x, c, strict=True))
+
+
+def nearest(x, centers):
+    """Number of the nearest center, the lowest of equal ones."""
+    distances = [squared_distance(x, c) for c in centers]
+    return distances.index(min(distances))
+
+
+def mean_and_variance(column):
+    mean = math.fsum(column) / len(column)
+    return mean, math.fsum((x - mean) ** 2 for x in column) / len(column)
+
+
+def cluster_sums(X, weights, shift, labels, n_clusters):
+    """Weighted sum of the shifted samples of each cluster, and the sum of their weights."""
+    sums, totals = [], []
+    for k in range(n_clusters):
+        rows = [i for i, label in enumerate(labels) if label == k]
+        sums.append([math.fsum(weights[i] * (X[i][j] - shift[j]) for i in rows) for j in range(len(shift))])
+        totals.append(math.fsum(weights[i] for i in rows))
+    return sums, totals
+
+
+def inertia(X, weights, centers, labels):
+    return math.fsum(w * squared_distance(x, centers[k]) for x, w, k in zip(X, weights, labels, strict=True))
+
+
+def unit(x):
+    length = math.sqrt(math.fsum(xj * xj for xj in x))
+    return [xj / length for xj in x] if length else list(x)
+
+
+def mini_batch_update(X, weights, labels, centers, counts):
+    """Each sample in turn moves its center to the weighted mean of all that the center has seen."""
+    centers, counts = [list(c) for c in centers], list(counts)
+    for x, w, k in zip(X, weights, labels, strict=True):
+        counts[k] += w
+        if w:
+            centers[k] = [c + w / counts[k] * (xj - c) for c, xj in zip(centers[k], x, strict=True)]
+    return centers, counts
+
+
+def spherical_k_means(X, weights, centers):
+    """Until no label changes: the center of largest cosine, then the direction of the weighted mean."""
+    X, centers, labels = [unit(x) for x in X], [unit(c) for c in centers], None
+    while True:
+        cosines = [[math.fsum(xj * cj for xj, cj in zip(x, c, strict=True)) for c in centers] for x in X]
+        before, labels = labels, [row.index(max(row)) for row in cosines]
+        if labels == before:
+            inertia = math.fsum(w * (1 - max(row)) for w, row in zip(weights, cosines, strict=True))
+            return centers, labels, inertia
+        sums, _ = cluster_sums(X, weights, [0.0] * len(X[0]), labels, len(centers))
+        centers = [unit(s) for s in sums]
+
+
+def potential(X, weights, closest, candidate):
+    """What is left of the weighted squared distances to the closest seed if a candidate becomes one."""
+    return math.fsum(
+        w * min(near, squared_distance(x, candidate)) for x, w, near in zip(X, weights, closest, strict=True)
+    )
+
+
+def draw(masses, target):
+    """First sample of positive mass at which the running sum reaches the target; else the last."""
+    positive = [i for i, mass in enumerate(masses) if mass > 0]
+    for i in positive:
+        if math.fsum(masses[: i + 1]) >= target:
+            return i
+    return positive[-1]
+
+
+def greedy_seed_probabilities(X, weights, n_trials):
+    """Exact probability of each ordered pair of rows that greedy k-means++ may choose as two seeds."""
+    found = {}
+    for first, weight in enumerate(weights):
+        closest = [squared_distance(x, X[first]) for x in X]
+        masses = [w * d for w, d in zip(weights, closest, strict=True)]
+        for trials in itertools.product(range(len(X)), repeat=n_trials):
+            chance = weight / math.fsum(weights) * math.prod(masses[i] / math.fsum(masses) for i in trials)
+            potentials = [potential(X, weights, closest, X[i]) for i in trials]
+            second = trials[potentials.index(min(potentials))]
+            found[first, second] = found.get((first, second), 0.0) + chance
+    return found

@@ -18,25 +18,35 @@ from gdl.kernels import DEVICES, layout, load, reference
 
 # No two sizes have a common factor, so that no array can pass for another, nor for one turned around.
 SIZES = {"n_samples": 17, "n_in": 11, "n_out": 5, "n_units": 13, "n_parameters": 141, "n_rows": 19, "n_steps": 4}
+SIZES |= {"n_features": 23, "n_clusters": 29, "n_candidates": 7}
 N_HIDDEN = SIZES["n_units"] - SIZES["n_out"]
 SCALARS = {
     "activation": layout.ACTIVATIONS["tanh"],
     "batch_size": 5,
     "beta_1": 0.9,
     "beta_2": 0.99,
+    "bit": 6,
     "decay": 0.01,
     "delta": 0.3,
     "epsilon": 1e-3,
     "learning_rate": 0.1,
     "level": 0.3,
     "momentum": 0.9,
+    "number": 2,
     "rate": 0.4,
     "seed": 42,
     "step": 3,
     "step_size": 0.1,
     "stream": 5,
 }
-POSITIVE = {"P", "sample_weight", "square"}
+POSITIVE = {"P", "counts", "limits", "lower", "moves", "sample_weight", "square", "weights"}
+# Where sets may be looser than the reference: bounds that are the distances themselves there.
+TOLERANCES = {"upper": {"rtol": 1e-2}, "lower": {"rtol": 1e-2}}
+# Samples that are near a seed, and samples that are far from all.
+RANGES = {"closest": (1, 30)}
+# An array's type, its axes, and the size that bounds its values; the bound of integers that have none.
+ARRAY = r"(float|float64|int32|int64|uint16) array of shape \((.*?),?\)(?:, values below (\w+))?$"
+BELOW = {"int32": "n_clusters", "int64": "n_samples", "uint16": "n_bit_patterns"}
 # Arguments from the end that are written, where it is not one.
 N_OUTPUTS = dict.fromkeys(layout.LOSSES, 2) | {
     "momentum_step": 2,
@@ -47,6 +57,12 @@ N_OUTPUTS = dict.fromkeys(layout.LOSSES, 2) | {
     "train_step": 2,
     "train_epoch": 2,
     "loss_and_gradient": 2,
+    "column_moments": 2,
+    "lloyd_step": 4,
+    "bounded_step": 7,
+    "mini_batch_update": 2,
+    "candidate_potentials": 2,
+    "add_seed": 3,
 }
 # Each loss once, each solver once, activations that keep their input and that do not, all options.
 TRAININGS = [
@@ -89,6 +105,8 @@ def variants(name):
         return [{"activation": code} for key, code in layout.ACTIVATIONS.items() if key not in ("softmax", "exp")]
     if "activation" in documented(name):
         return [{"activation": code} for code in layout.ACTIVATIONS.values()]
+    if "Or of shape (0,)" in documented(name).get("sample_weight", ""):
+        return [{"weights": "weighted"}, {"weights": "unweighted"}]
     return [{}]
 
 
@@ -103,14 +121,14 @@ def build(name, variant, dtype):
     """Arguments of a kernel as its docstring describes them; outputs hold NaN unless updated in place."""
     rng = np.random.default_rng(0)
     loss = variant.get("loss", name)
-    sizes = SIZES | {"n_targets": 1 if loss == "log_loss" else SIZES["n_out"]}
-    options = {key: value for key, value in variant.items() if key not in ("hidden", "activation")}
+    sizes = SIZES | {"n_targets": 1 if loss == "log_loss" else SIZES["n_out"], "n_bit_patterns": 2**16}
+    options = {key: value for key, value in variant.items() if key not in ("hidden", "activation", "weights")}
     network = [variant.get("hidden", "tanh"), OUTPUT_ACTIVATIONS.get(loss, "identity")]
     layers = layout.layer_table([sizes["n_in"], N_HIDDEN, sizes["n_out"]], network)
     first_output = len(documented(name)) - N_OUTPUTS.get(name, 1)
     arguments = {}
     for position, (argument, text) in enumerate(documented(name).items()):
-        array = re.match(r"(float|float64|int64) array of shape \((.*?),?\)$", text, re.MULTILINE)
+        array = re.match(ARRAY, text, re.MULTILINE)
         if argument == "layers":
             value = layers
         elif argument == "rule":
@@ -125,15 +143,30 @@ def build(name, variant, dtype):
             kind = dtype if array[1] == "float" else array[1]
             shape = tuple(eval(axis, {}, sizes) for axis in array[2].split(", "))
             if position >= first_output and "Updated in place" not in text:
-                value = np.full(shape, np.nan, kind)
+                value = np.full(shape, np.nan if "float" in np.dtype(kind).name else np.iinfo(kind).max, kind)
+            elif argument == "sample_weight" and variant.get("weights") == "unweighted":
+                value = np.empty(0, kind)
             elif argument == "Y":
                 value = make_targets(rng, loss, shape[0], sizes["n_out"], kind)
                 assert value.shape == shape
-            elif kind == "int64":
-                value = rng.integers(sizes["n_samples"], size=shape)
+            elif "int" in np.dtype(kind).name:
+                value = rng.integers(sizes[array[3] or BELOW[kind]], size=shape, dtype=kind)
             else:
-                value = rng.uniform(0.1 if argument in POSITIVE else -1, 1, shape).astype(kind)
+                value = rng.uniform(*RANGES.get(argument, (0.1 if argument in POSITIVE else -1, 1)), shape).astype(kind)
         arguments[argument] = value
+    return consistent(name, arguments)
+
+
+def consistent(name, arguments):
+    """Bring in line what the docstring says that another array must be to it."""
+    if "upper" in arguments:  # nothing is known, so that every set has to compare all samples
+        arguments["upper"][:] = np.inf
+    if name == "draw_samples":
+        masses = arguments["closest"].astype(np.float64)
+        if arguments["sample_weight"].size:
+            masses *= arguments["sample_weight"]
+        arguments["block_sums"][:] = masses.sum()
+        arguments["targets"][:] = np.linspace(0.01, 0.99, len(arguments["targets"])) * masses.sum()
     return arguments
 
 
@@ -166,7 +199,10 @@ def intermediates(arguments):
 def assert_same(actual, expected, tolerance):
     for key in expected:
         assert np.isfinite(actual[key]).all(), key
-        np.testing.assert_allclose(actual[key], expected[key], **tolerance, err_msg=key)
+        if actual[key].dtype.kind == "f":
+            np.testing.assert_allclose(actual[key], expected[key], **TOLERANCES.get(key, tolerance), err_msg=key)
+        else:
+            np.testing.assert_array_equal(actual[key], expected[key], err_msg=key)
 
 
 def check_call(kernels, name, variant, dtype, tolerance):
@@ -277,6 +313,15 @@ class TestPlantedFaults:
 
         with pytest.raises(AssertionError, match="db"):
             check_planted(dense_bias_gradient)
+
+    def test_labels_written_in_part(self, check_planted):
+        def assign_labels(X, shift, centers, labels):
+            before = labels[-1]
+            reference.assign_labels(X, shift, centers, labels)
+            labels[-1] = before
+
+        with pytest.raises(AssertionError, match="labels"):
+            check_planted(assign_labels)
 
     def test_modified_input(self, check_planted):
         def squared_error(P, Y, losses, dZ):

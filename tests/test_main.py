@@ -10,9 +10,13 @@ import sklearn.datasets
 
 import gdl
 from gdl import __main__ as command
-from gdl import _environment
+from gdl import _digits, _environment
 
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")  # all but the end of a line
+
+
+# How digits to be labelled are chosen.
+CHOSEN = (r"\d+ digits at random", r"the digits nearest to the centers of \d+ clusters", r"the same, .* clusters")
 
 
 @pytest.fixture
@@ -20,14 +24,21 @@ def few_digits(monkeypatch):
     """A job that even interpreted kernels do at once."""
     X, y = sklearn.datasets.load_digits(return_X_y=True)
     monkeypatch.setattr(sklearn.datasets, "load_digits", lambda return_X_y: (X[:130], y[:130]))
-    monkeypatch.setattr(command, "TEST_SIZE", 30)
-    monkeypatch.setitem(command.SETTINGS, "hidden_layer_sizes", (4,))
+    monkeypatch.setattr(_digits, "TEST_SIZE", 30)
+    monkeypatch.setitem(_digits.NETWORK, "hidden_layer_sizes", (4,))
+    monkeypatch.setitem(_digits.CLUSTERING, "n_init", 2)
+    monkeypatch.setattr(_digits, "N_LABELS", 12)
+    monkeypatch.setattr(_digits, "N_DRAWS", 2)
+    monkeypatch.setitem(_digits.FEW_LABELS, "hidden_layer_sizes", (4,))
+    monkeypatch.setitem(_digits.FEW_LABELS, "max_iter", 2)
+    monkeypatch.setitem(_digits.FEW_LABELS, "batch_size", 10)
 
 
-def accuracies(text):
-    return {
-        name: float(value) for name, value in re.findall(r"^(gdl|scikit-learn) +([01]\.\d{4}) ", text, re.MULTILINE)
-    }
+def numbers(text, line, n_numbers):
+    """The numbers at the end of each line that begins like this."""
+    number = r" +(-?[\d,]+\.?\d*)"
+    found = re.findall(rf"^{line}{number * n_numbers}$", text, re.MULTILINE)
+    return [[float(value.replace(",", "")) for value in values] for values in found]
 
 
 def test_digits_say_what_they_run_on_and_compare(few_digits, capsys):
@@ -35,25 +46,73 @@ def test_digits_say_what_they_run_on_and_compare(few_digits, capsys):
     out, err = capsys.readouterr()
     assert out.startswith(f"gdl {gdl.__version__}, NumPy {np.__version__}, Numba ")
     assert "100 digits of 8 x 8 pixels to learn from, 30 to be tested on, 3 epochs" in out
-    ours = accuracies(out)
-    assert ours["gdl"] == ours["scikit-learn"]  # the same numbers in the same order
+    # The same numbers in the same order: accuracy and loss of the networks, inertia and Rand index of the clusters.
+    for n_numbers in (4, 3):
+        [ours], [theirs] = (numbers(out, name, n_numbers) for name in ("gdl", "scikit-learn"))
+        assert ours[:2] == theirs[:2]
+    assert (
+        "The 100 digits again, without their labels: sorted into 10 clusters of similar pictures, the best of 2" in out
+    )
     assert out.count("\n") == len(out.splitlines())
+    assert max(map(len, out.splitlines())) <= 120
     assert not CONTROL.search(out)
     assert not CONTROL.search(err)
 
 
-def test_without_a_command_digits_are_read(monkeypatch):
+def test_few_labels_are_compared(few_digits, capsys):
+    digits = _digits.load()
+    _digits.learn_from_few_labels(digits)
+    out = capsys.readouterr().out
+    assert "there is time to label 12 of the 100 digits by hand" in out
+    draws = np.array([_digits.accuracies_with_few_labels(digits, random_state) for random_state in (0, 1)])
+    for line, accuracies in zip(CHOSEN, draws.T, strict=False):
+        [printed] = numbers(out, line, 3)
+        assert printed == pytest.approx([accuracies.mean(), accuracies.min(), accuracies.max()], abs=5e-5)
+    assert f"Of the labels given to whole clusters, {draws[:, 3].mean():.1%} are right." in out
+
+
+def test_labels_are_those_of_the_digits_nearest_to_the_centers(few_digits, monkeypatch):
+    """Distances and labels by loops; what the network is given is written down."""
+    digits = _digits.load()
+    fits, clusterings, plain_fit = [], [], _digits.fit
+
+    def fit(model, X, y=None):
+        fits.append((X, y))
+        return plain_fit(model, X, y)
+
+    class Clusters(gdl.KMeans):
+        def fit(self, X, y=None, sample_weight=None):
+            clusterings.append(self)
+            return super().fit(X)
+
+    monkeypatch.setattr(_digits, "fit", fit)
+    monkeypatch.setattr(gdl, "KMeans", Clusters)
+    *_, right = _digits.accuracies_with_few_labels(digits, 3)
+    [clusters], (at_random, at_centers, spread) = clusterings, fits
+    assert len(at_random[0]) == len(np.unique(at_random[0], axis=0)) == 12
+    labels = []
+    for center in clusters.cluster_centers_:
+        nearest = min(range(100), key=lambda i: ((digits.X_train[i] - center) ** 2).sum())
+        labels.append(digits.y_train[nearest])
+    assert at_centers[1].tolist() == labels
+    assert spread[0] is digits.X_train
+    assert spread[1].tolist() == [labels[cluster] for cluster in clusters.labels_]
+    assert right == np.mean([given == true for given, true in zip(spread[1], digits.y_train, strict=True)])
+
+
+@pytest.mark.parametrize(("arguments", "epochs"), [([], 20), (["digits"], 20), (["digits", "--epochs=7"], 7)])
+def test_without_a_command_digits_are_read(monkeypatch, arguments, epochs):
     seen = []
-    monkeypatch.setattr(command, "read_digits", seen.append)
-    assert command.main([]) == 0
-    assert seen == [20]
+    monkeypatch.setattr(_digits, "read_digits", seen.append)
+    assert command.main(arguments) == 0
+    assert seen == [epochs]
 
 
 def test_an_interrupt_ends_the_job_quietly(monkeypatch, capsys):
     def interrupt(epochs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "read_digits", interrupt)
+    monkeypatch.setattr(_digits, "read_digits", interrupt)
     assert command.main([]) == 130
     assert capsys.readouterr() == ("", "")
 
@@ -84,7 +143,7 @@ def test_info_prints_every_fact(capsys):
 
 
 def test_confusion_table():
-    table = command.confusion_table(np.array([0, 1, 1, 2]), np.array([0, 1, 2, 2]))
+    table = _digits.confusion_table(np.array([0, 1, 1, 2]), np.array([0, 1, 2, 2]))
     assert table.splitlines() == [
         "       0   1   2",
         "   0   1   .   .",
@@ -96,9 +155,15 @@ def test_confusion_table():
 @pytest.mark.compiled
 def test_the_whole_job_in_a_pipe():
     done = subprocess.run([sys.executable, "-m", "gdl"], capture_output=True, text=True, timeout=300, check=True)
-    found = accuracies(done.stdout)
-    assert min(found.values()) >= 0.97
-    assert set(found) == {"gdl", "scikit-learn"}
+    for name in ("gdl", "scikit-learn"):
+        [[accuracy, *_]] = numbers(done.stdout, name, 4)
+        assert accuracy >= 0.97
+        [[inertia, agreement, _]] = numbers(done.stdout, name, 3)
+        assert inertia < 3620
+        assert agreement > 0.6
+    at_random, at_centers, spread = (numbers(done.stdout, line, 3)[0][0] for line in CHOSEN)
+    assert at_random < at_centers < spread
+    assert spread > 0.9
     assert not CONTROL.search(done.stdout + done.stderr)
     assert "Traceback" not in done.stderr
 

@@ -10,7 +10,7 @@ import scipy.sparse
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import DataConversionWarning, NotFittedError
 
-from gdl import MLPClassifier, MLPRegressor
+from gdl import KMeans, MLPClassifier, MLPRegressor, k_means, kmeans_plusplus
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 SMALL = {"hidden_layer_sizes": (4,), "max_iter": 2, "random_state": 0}
@@ -120,6 +120,73 @@ def test_class_weights_that_have_no_meaning(data):
         MLPClassifier(**SMALL, class_weight="balanced").partial_fit(X, y, classes=[0, 1, 2])
 
 
+# Bad parameters of a clustering of three features into three clusters.
+BAD_CLUSTER_PARAMETERS = [
+    ({"n_clusters": 0}, "The 'n_clusters' parameter of KMeans must be an int in the range .* Got 0 instead"),
+    ({"n_clusters": 2.5}, "The 'n_clusters' parameter of KMeans"),
+    ({"n_clusters": 31}, "n_samples=30 should be >= n_clusters=31; choose fewer clusters or pass more samples"),
+    ({"init": "pca"}, "The 'init' parameter of KMeans"),
+    ({"init": None}, "The 'init' parameter of KMeans"),
+    (
+        {"init": np.zeros(3)},
+        r"init has shape \(3,\), but must have a row for each of n_clusters=3 and a column for each",
+    ),
+    ({"init": np.zeros((2, 3))}, r"init has shape \(2, 3\), but must have a row for each of n_clusters=3 and a column"),
+    ({"init": np.zeros((3, 2))}, r"init has shape \(3, 2\), .* and a column for each of the 3 features"),
+    ({"init": np.full((3, 3), np.nan)}, "init holds NaN or numbers beyond float64; pass finite numbers"),
+    ({"init": np.full((3, 3), -np.inf)}, "init holds NaN or numbers beyond float64; pass finite numbers"),
+    ({"init": [["a"] * 3] * 3}, "init must be a matrix of numbers, but NumPy says: could not convert string to float"),
+    ({"init": [[0, 1, 2], [3]]}, "init must be a matrix of numbers, but NumPy says"),
+    ({"init": lambda X, k, random_state: X[:1]}, r"init has shape \(1, 3\), but must have a row for each of n_cl"),
+    ({"init": lambda X, k, random_state: X[:3] * np.nan}, "init holds NaN or numbers beyond float64"),
+    ({"init": lambda X, k, random_state: "centers"}, "init must be a matrix of numbers, but NumPy says"),
+    ({"n_init": 0}, "The 'n_init' parameter of KMeans"),
+    ({"n_init": "many"}, "The 'n_init' parameter of KMeans"),
+    ({"max_iter": 0}, "The 'max_iter' parameter of KMeans"),
+    ({"tol": -1.0}, "The 'tol' parameter of KMeans"),
+    ({"random_state": "seed"}, "The 'random_state' parameter of KMeans"),
+    ({"verbose": "very"}, "The 'verbose' parameter of KMeans"),
+    ({"copy_x": "yes"}, "The 'copy_x' parameter of KMeans"),
+    ({"algorithm": "full"}, "The 'algorithm' parameter of KMeans .*'auto'.* Got 'full' instead"),
+    ({"metric": "manhattan"}, "The 'metric' parameter of KMeans .*'cosine'.* Got 'manhattan' instead"),
+    ({"device": "cuda"}, "device='cuda' is not one that gdl has kernels for; use device=\"cpu\""),
+    ({"device": 0}, "The 'device' parameter of KMeans"),
+]
+
+
+@pytest.mark.parametrize(("parameters", "message"), BAD_CLUSTER_PARAMETERS)
+def test_bad_parameters_of_clusters(data, parameters, message):
+    X = data[0]
+    model = KMeans(3, random_state=0).fit(X)
+    model.predict(X)
+    good = model.get_params()
+    model.set_params(**parameters)
+    before = state_of(model)
+    with pytest.raises(ValueError, match=message):
+        model.fit(X)
+    assert_unchanged(model, before)
+    assert_array_equal(model.set_params(**good).predict(X), model.labels_)
+    with pytest.raises(ValueError, match=message.replace("of KMeans", "of k_means")):
+        k_means(X, **{"n_clusters": 3, **parameters})
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"n_clusters": 0}, "The 'n_clusters' parameter of kmeans_plusplus"),
+        ({"n_clusters": 31}, "n_samples=30 should be >= n_clusters=31; choose fewer clusters"),
+        ({"n_local_trials": 0}, "The 'n_local_trials' parameter of kmeans_plusplus"),
+        ({"random_state": "seed"}, "The 'random_state' parameter of kmeans_plusplus"),
+        ({"device": "cuda"}, "device='cuda' is not one that gdl has kernels for"),
+        ({"sample_weight": np.zeros(30)}, "at least one"),
+        ({"sample_weight": -np.ones(30)}, "Negative values in data passed to `sample_weight`"),
+    ],
+)
+def test_bad_parameters_of_seeding(data, parameters, message):
+    with pytest.raises(ValueError, match=message):
+        kmeans_plusplus(data[0], **{"n_clusters": 3, **parameters})
+
+
 def replaced(array, value):
     array = np.array(array, float)
     array[2, ...] = value
@@ -165,6 +232,156 @@ def test_bad_data_leaves_the_model_alone(data, estimator, warm_start, change, me
     assert_array_equal(model._training.random_state.get_state()[1], stream)
     with pytest.raises(ValueError, match=message):
         estimator(**SMALL).fit(*change(*data))
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda X: (replaced(X, np.nan),), "Input X contains NaN"),
+        (lambda X: (replaced(X, -np.inf),), "Input X contains infinity"),
+        (lambda X: (X[0],), "Expected 2D array, got 1D array"),
+        (lambda X: (X[None],), "Found array with dim 3"),
+        (lambda X: (X[:0],), "0 sample"),
+        (lambda X: (X[:, :0],), "0 feature"),
+        (lambda X: (X[:2],), "n_samples=2 should be >= n_clusters=3; choose fewer clusters or pass more samples"),
+        (lambda X: (X + 1j,), "Complex data not supported"),
+        (lambda X: (np.full((30, 3), "a"),), "could not convert string to float"),
+        (lambda X: (X, None, np.full(30, np.nan)), "sample_weight contains NaN"),
+        (lambda X: (X, None, np.full(30, np.inf)), "sample_weight contains infinity"),
+        (lambda X: (X, None, -np.ones(30)), "Negative values in data passed to `sample_weight`"),
+        (lambda X: (X, None, np.ones(29)), "sample_weight.shape"),
+        (lambda X: (X, None, np.zeros(30)), "at least one"),
+    ],
+)
+def test_bad_data_leaves_the_clusters_alone(data, metric, change, message):
+    X = data[0]
+    model = KMeans(3, random_state=0, metric=metric).fit(X)
+    before = state_of(model)
+    with pytest.raises(ValueError, match=message):
+        model.fit(*change(X))
+    assert_unchanged(model, before)
+    with pytest.raises(ValueError, match=message):
+        KMeans(3, metric=metric).fit(*change(X))
+
+
+def test_rows_without_a_direction(data):
+    X = data[0].copy()
+    model = KMeans(3, metric="cosine", random_state=0).fit(X)
+    before = state_of(model)
+    X[[4, 7]] = 0
+    message = (
+        'Row 4 of X is all zeros and has no direction, so metric="cosine" cannot compare it; leave out 2 such rows, or '
+        'use metric="euclidean"'
+    )
+    for method in (model.fit, model.predict, model.transform, model.score):
+        with pytest.raises(ValueError, match=message):
+            method(X)
+    assert_unchanged(model, before)
+    with pytest.raises(ValueError, match='Row 1 of init is all zeros and has no direction, so metric="cosine" cannot'):
+        model.set_params(init=[[1, 0, 0], [0, 0, 0], [0, 0, 1]]).fit(data[0])
+    assert KMeans(3, random_state=0).fit(X).labels_.shape == (30,)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # kernels that run as Python warn of overflow
+@pytest.mark.parametrize(
+    ("dtype", "scale", "message"),
+    [
+        (
+            "float32",
+            1e25,
+            r"X spreads too far for float32: squared distances go beyond 3\.4e\+38; scale it, or pass fl",
+        ),
+        ("float64", 1e200, r"X spreads too far for float64: squared distances go beyond 1\.8e\+308; scale it\."),
+    ],
+)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_data_whose_squares_are_beyond_their_type(data, dtype, scale, message, weighted):
+    X, weights = data[0].astype(dtype), np.arange(30.0) if weighted else None
+    model = KMeans(3, random_state=0).fit(X)
+    before = state_of(model)
+    with pytest.raises(ValueError, match=message):
+        model.fit((data[0] * scale).astype(dtype), sample_weight=weights)
+    assert_unchanged(model, before)
+    if dtype == "float32":
+        assert KMeans(3, random_state=0).fit(data[0] * scale, sample_weight=weights).converged_
+
+
+@pytest.mark.parametrize("n_features", [1, 3, 12])
+def test_one_sample_beyond_its_type(rng, n_features):
+    """Also where the mean of the squares is not; just below, all is well."""
+    X = rng.standard_normal((1000, n_features)).astype(np.float32)
+    X[5], X[6] = 3e19 / n_features**0.5, 1e17
+    with pytest.raises(ValueError, match="X spreads too far for float32"):
+        KMeans(3, random_state=0).fit(X)
+    X[5] = 8e18 / n_features**0.5
+    model = KMeans(3, random_state=0).fit(X)
+    assert np.bincount(model.labels_).tolist().count(1) == 2
+    assert_array_equal(model.predict(X), model.labels_)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_large_numbers_close_together(dtype):
+    """Their squares overflow, their distances do not: no warning, no error."""
+    X = np.full((9, 2), 1e30 if dtype == "float32" else 1e200, dtype)
+    model = KMeans(2, random_state=0).fit(X)
+    assert_array_equal(model.cluster_centers_, X[:2])
+    assert model.inertia_ == 0
+
+
+def test_numbers_beyond_the_type_of_the_centers(data):
+    X = data[0].astype(np.float32)
+    with pytest.raises(ValueError, match="init holds NaN or numbers beyond float32; pass finite numbers"):
+        KMeans(3, init=np.full((3, 3), 1e200)).fit(X)
+    with pytest.raises(ValueError, match="too large for dtype"):
+        KMeans(3, random_state=0).fit(X).predict(data[0] * 1e200)
+
+
+def test_random_starts_need_samples_of_weight(data):
+    weights = np.zeros(30)
+    weights[[3, 8]] = 1
+    message = 'init="random" needs n_clusters=3 samples of positive weight, but there are 2; choose fewer clusters or'
+    with pytest.raises(ValueError, match=message):
+        KMeans(3, init="random").fit(data[0], sample_weight=weights)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("method", ["predict", "transform", "score"])
+def test_what_is_clustered_is_checked(data, method, metric):
+    X = data[0]
+    with pytest.raises(NotFittedError):
+        getattr(KMeans(), method)(X)
+    model = KMeans(3, random_state=0, metric=metric).fit(X)
+    model.predict(X)  # from now on the short way is open
+    for bad, message in [
+        (replaced(X, np.nan), "contains NaN"),
+        (replaced(X, -np.inf), "contains infinity"),
+        (X[0], "Expected 2D array, got 1D array"),
+        (X[:, :2], "X has 2 features, but KMeans is expecting 3"),
+        (X[:0], "0 sample"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            getattr(model, method)(bad)
+    with pytest.raises(ValueError, match=r"sample_weight.shape"):
+        model.score(X, sample_weight=np.ones(2))
+    with pytest.raises(ValueError, match="Negative values in data passed to `sample_weight`"):
+        model.score(X, sample_weight=-np.ones(30))
+
+
+@pytest.mark.parametrize("sparse", [scipy.sparse.csr_array, scipy.sparse.csc_matrix, scipy.sparse.coo_array])
+def test_sparse_data_to_cluster(data, sparse):
+    X = data[0]
+    model = KMeans(3, random_state=0).fit(X)
+    before = state_of(model)
+    message = r"X is a sparse matrix, but KMeans takes dense arrays only; pass X.toarray\(\)"
+    for method in (model.fit, model.predict, model.transform, model.score):
+        with pytest.raises(TypeError, match=message):
+            method(sparse(X))
+    assert_unchanged(model, before)
+    with pytest.raises(TypeError, match=message):
+        kmeans_plusplus(sparse(X), 3)
+    with pytest.raises(TypeError, match=message):
+        k_means(sparse(X), 3)
 
 
 @pytest.mark.parametrize("sparse", [scipy.sparse.csr_array, scipy.sparse.csc_matrix, scipy.sparse.coo_array])
@@ -378,6 +595,57 @@ def test_every_form_of_the_same_numbers(rng, tmp_path, estimator):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # names given or missing
             assert_array_equal(model.predict(form), model.predict(X), err_msg=name)
+
+
+@pytest.mark.parametrize("copy_x", [True, False])
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_every_form_of_the_same_numbers_to_cluster(rng, tmp_path, copy_x, metric):
+    """Gives the same clusters, and is never changed."""
+    X = rng.integers(-4, 5, (30, 3)) + 20.0
+    parameters = {"n_clusters": 4, "random_state": 0, "copy_x": copy_x, "metric": metric}
+    weights = np.arange(30.0)
+    model = KMeans(**parameters).fit(X, sample_weight=weights)
+    for name, form in same_numbers(X, tmp_path).items():
+        other = KMeans(**parameters).fit(form, sample_weight=weights)
+        assert_array_equal(np.asarray(form), X, err_msg=name)
+        assert_array_equal(other.cluster_centers_, model.cluster_centers_, err_msg=name)
+        assert other.cluster_centers_.dtype == np.float64, name
+        assert_array_equal(other.predict(form), other.labels_, err_msg=name)
+        assert_array_equal(other.transform(form), model.transform(X), err_msg=name)
+        assert other.score(form, sample_weight=weights) == -model.inertia_, name
+        assert hasattr(other, "feature_names_in_") == (name in ("pandas", "pandas mixed", "polars"))
+        rows = kmeans_plusplus(form, 4, random_state=0)[1]
+        assert_array_equal(rows, kmeans_plusplus(X, 4, random_state=0)[1], err_msg=name)
+        for init in (form[:4] if name != "list" else X[:4].tolist(), np.asarray(form)[:4].astype(np.float32)):
+            started = KMeans(**{**parameters, "init": init}).fit(X)
+            assert_array_equal(
+                started.cluster_centers_, KMeans(**{**parameters, "init": X[:4]}).fit(X).cluster_centers_
+            )
+    for form in (weights.tolist(), pd.Series(weights), np.arange(60.0)[::2] / 2, weights.astype(np.float16)):
+        other = KMeans(**parameters).fit(X, sample_weight=form)
+        assert_array_equal(other.cluster_centers_, model.cluster_centers_)
+
+
+def test_booleans_to_cluster(rng):
+    X = rng.random((30, 5)) > 0.5
+    model = KMeans(3, random_state=0).fit(X)
+    assert_array_equal(model.cluster_centers_, KMeans(3, random_state=0).fit(X.astype(float)).cluster_centers_)
+    assert_array_equal(model.predict(X), model.labels_)
+
+
+def test_feature_names_of_clusters(data):
+    frame = pd.DataFrame(data[0], columns=["a", "b", "c"])
+    model = KMeans(3, random_state=0).fit(frame)
+    assert list(model.feature_names_in_) == ["a", "b", "c"]
+    model.predict(frame)
+    for _ in range(2):  # the short way must not open
+        with pytest.warns(UserWarning, match="X does not have valid feature names, but KMeans was fitted with"):
+            model.predict(data[0])
+    for method in (model.predict, model.transform, model.score):
+        with pytest.raises(ValueError, match="feature names should match"):
+            method(frame[["c", "b", "a"]])
+    assert not hasattr(model.fit(data[0]), "feature_names_in_")
+    assert model.n_features_in_ == 3
 
 
 def test_forms_of_labels_and_weights(data):

@@ -28,7 +28,7 @@ from gdl.kernels.cpu._nearest import (
     nearest_two_tile_3,
     squared_distance,
 )
-from gdl.kernels.cpu._simd import VECTOR_BYTES, part
+from gdl.kernels.cpu._simd import VECTOR_BYTES, part, sum_of_squares
 from gdl.kernels.cpu._team import FIRST, announce, claim, close_phase, end_call, finish, open_phase, run
 
 # Up to this many features lanes run over samples, else over centers.
@@ -138,10 +138,11 @@ def pad_offsets(offsets, m):
 def transpose_rows(A, offsets, s, n, T):
     """Write one load of rows, from number s on, feature by feature."""
     width = SAMPLE_VECTORS * (VECTOR_BYTES // A.itemsize)
-    for i in range(width):
-        start = offsets[s + i]
-        for j in range(n):
-            T[j * width + i] = A[start + j]
+    starts = part(offsets, s, width)
+    for j in range(n):
+        feature = part(T, j * width, width)
+        for i in range(width):
+            feature[i] = A[np.uintp(starts[i] + j)]
 
 
 @inner
@@ -204,18 +205,23 @@ def nearest_two(A, offsets, m, n, packed, halves, k, T, best, number, second, sc
 @inner
 def add_rows(A, offsets, m, n, sample_weight, labels, start, sums, s, weights, w):
     """Add m rows, weighted, to the sums of their labels."""
+    labels = part(labels, start, m)
     for i in range(m):
-        label = np.int64(labels[start + i])
-        row, total = part(A, offsets[i], n), part(sums, s + label * n, n)
-        if sample_weight.size == 0:
+        label = np.int64(labels[i])
+        weight = 1.0 if sample_weight.size == 0 else np.float64(sample_weight[start + i])
+        weights[np.uintp(w + label)] += weight
+        if uses_lanes(n):  # so few features that a vector loop would spend its time on its beginning and end
+            at = s + label * n
             for j in range(n):
-                total[j] += np.float64(row[j])
-            weights[w + label] += 1.0
+                sums[np.uintp(at + j)] += weight * np.float64(A[np.uintp(offsets[i] + j)])
         else:
-            weight = np.float64(sample_weight[start + i])
-            for j in range(n):
-                total[j] += weight * np.float64(row[j])
-            weights[w + label] += weight
+            row, total = part(A, offsets[i], n), part(sums, s + label * n, n)
+            if sample_weight.size == 0:
+                for j in range(n):
+                    total[j] += np.float64(row[j])
+            else:
+                for j in range(n):
+                    total[j] += weight * np.float64(row[j])
 
 
 @inner
@@ -243,10 +249,11 @@ def label_block(X, n, start, m, shift, shifted, packed, halves, k, labels, room)
         A = copy
     nearest(A, offsets, m, n, packed, halves, k, T, best, number, scores, numbers)
     changed = 0
+    labels = part(labels, start, m)
     for i in range(m):
         label = np.int32(numbers[i])
-        changed += label != labels[start + i]
-        labels[start + i] = label
+        changed += label != labels[i]
+        labels[i] = label
     return changed, A
 
 
@@ -254,24 +261,6 @@ def label_block(X, n, start, m, shift, shifted, packed, halves, k, labels, room)
 def chunk_start(chunk, chunks, n_samples):
     """First row of a chunk."""
     return n_samples * chunk // chunks
-
-
-@njit
-def _assign(me, call, team, number, X, n_samples, n, shift, packed, halves, k, chunks, labels):
-    announce(me, team, number)
-    shifted = is_shifted(shift)
-    room = room_for_block(X, n)
-    rows = block_rows(X, n)
-    shared = open_phase(me, call, FIRST, chunks, 2 * n_samples * n * k)
-    task = claim(me, call, FIRST, chunks, shared)
-    while task >= 0:
-        stop = chunk_start(task + 1, chunks, n_samples)
-        for start in range(chunk_start(task, chunks, n_samples), stop, rows):
-            label_block(X, n, start, min(rows, stop - start), shift, shifted, packed, halves, k, labels, room)
-        finish(call, shared)
-        task = claim(me, call, FIRST, chunks, shared)
-    close_phase(me, call, chunks, shared)
-    end_call(me, call, team)
 
 
 @njit
@@ -290,6 +279,8 @@ def _lloyd_step(
     me, call, team, number, X, n_samples, n, sample_weight, shift, packed, halves, k, chunks, labels,
     partial_sums, partial_weights, partial_changes, sums, weights, n_reassigned,
 ):  # fmt: skip
+    """Label all samples and, where there is room for sums, add them up: two functions would compile for 3 s more."""
+    adds = sums.size > 0
     announce(me, team, number)
     shifted = is_shifted(shift)
     room = room_for_block(X, n)
@@ -297,22 +288,35 @@ def _lloyd_step(
     shared = open_phase(me, call, FIRST, chunks, 2 * n_samples * n * k)
     task = claim(me, call, FIRST, chunks, shared)
     while task >= 0:
-        partial_sums[task * k * n : (task + 1) * k * n] = 0
-        partial_weights[task * k : (task + 1) * k] = 0
+        if adds:
+            partial_sums[task * k * n : (task + 1) * k * n] = 0
+            partial_weights[task * k : (task + 1) * k] = 0
         changed = 0
         stop = chunk_start(task + 1, chunks, n_samples)
         for start in range(chunk_start(task, chunks, n_samples), stop, rows):
             m = min(rows, stop - start)
             more, A = label_block(X, n, start, m, shift, shifted, packed, halves, k, labels, room)
-            add_rows(
-                A, room[1], m, n, sample_weight, labels, start, partial_sums, task * k * n, partial_weights, task * k
-            )
+            if adds:
+                add_rows(
+                    A,
+                    room[1],
+                    m,
+                    n,
+                    sample_weight,
+                    labels,
+                    start,
+                    partial_sums,
+                    task * k * n,
+                    partial_weights,
+                    task * k,
+                )
             changed += more
         partial_changes[task] = changed
         finish(call, shared)
         task = claim(me, call, FIRST, chunks, shared)
     close_phase(me, call, chunks, shared)
-    add_up_chunks(me, call, FIRST + 1, chunks, k, n, partial_sums, partial_weights, sums, weights)
+    if adds:
+        add_up_chunks(me, call, FIRST + 1, chunks, k, n, partial_sums, partial_weights, sums, weights)
     end_call(me, call, team)
     if me == 0:
         n_reassigned[0] = partial_changes[:chunks].sum()
@@ -418,26 +422,17 @@ def bounded_block(
             A = copy
         nearest_two(A, offsets, n_open, n, packed, halves, k, T, best, number, second, scores, seconds, numbers)
         for i in range(n_open):
-            row, label = rows[i], np.int32(numbers[i])
+            row = rows[i]
+            label = np.int32(numbers[i])
             changed += label != labels[row]
             labels[row] = label
-            norm = 0.0 if uses_lanes(n) else sum_of_squares(A, offsets[i], n)
+            norm = 0.0 if uses_lanes(n) else sum_of_squares(A, offsets[i], offsets[i] + n)
             factor = 1.0 if uses_lanes(n) else 2.0
             square = norm - factor * np.float64(scores[i])
             error = rounding(X, n, math.sqrt(max(square, 0.0)) + 2 * farthest)
             upper[row] = math.sqrt(max(square, 0.0) + error) * (1 + 2e-7)
             lower[row] = math.sqrt(max(norm - factor * np.float64(seconds[i]) - error, 0.0)) * (1 - 2e-7)
     return changed, n_open
-
-
-@inner
-def sum_of_squares(A, a, n):
-    """Squared norm of a row in float64."""
-    total = 0.0
-    row = part(A, a, n)
-    for j in range(n):
-        total += np.float64(row[j]) * np.float64(row[j])
-    return total
 
 
 @inner
@@ -506,8 +501,12 @@ def assign_labels(X, shift, centers, labels):
         _assign_alone(writable(X), writable(shift), writable(centers), labels)
         return
     packed, halves = pack_centers(writable(centers), writable(shift))
-    arguments = flat(X), n_samples, n, writable(shift), packed, halves, k, n_chunks(n_samples, 1), labels
-    run(_assign, 2.0 * n_samples * n * k, *arguments)
+    chunks, none = n_chunks(n_samples, 1), np.empty(0)
+    arguments = (
+        flat(X), n_samples, n, np.empty(0, X.dtype), writable(shift), packed, halves, k, chunks, labels,
+        none, none, np.empty(chunks), none, none, np.empty(1),
+    )  # fmt: skip
+    run(_lloyd_step, 2.0 * n_samples * n * k, *arguments)
 
 
 def _sums_room(chunks, items):
@@ -532,11 +531,11 @@ def bounded_step(X, sample_weight, shift, centers, moves, labels, upper, lower, 
     (n_samples, n), k = X.shape, len(centers)
     packed, halves = pack_centers(writable(centers), writable(shift))
     gaps, farthest = center_bounds(writable(centers), writable(shift), packed, halves)
-    second_most, most = np.partition(moves, -2)[-2:] if k > 1 else (0.0, moves[0])
+    second_most, most = np.sort(moves)[-2:].tolist() if k > 1 else (0.0, float(moves[0]))
     chunks = n_chunks(n_samples, k * n)
     arguments = (
-        flat(X), n_samples, n, writable(sample_weight), writable(shift), flat(centers), writable(moves), float(most),
-        float(second_most), gaps, farthest, packed, halves, k, chunks, labels, upper, lower, _sums_room(chunks, k * n),
+        flat(X), n_samples, n, writable(sample_weight), writable(shift), flat(centers), writable(moves), most,
+        second_most, gaps, farthest, packed, halves, k, chunks, labels, upper, lower, _sums_room(chunks, k * n),
         np.empty(chunks * k), np.empty(2 * chunks), flat(sums), weights, n_reassigned, n_exact,
     )  # fmt: skip
     run(_bounded_step, 2.0 * n_samples * n * k, *arguments)

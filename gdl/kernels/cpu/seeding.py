@@ -34,7 +34,7 @@ def pack_candidates(candidates):
 def candidate_distances(X, offsets, m, n, packed, first, vectors, D):
     """Squared distances of m rows to one group of candidates, row after row."""
     lanes = VECTOR_BYTES // X.itemsize
-    for i in range(m, m + CANDIDATE_ROWS):
+    for i in range(m, m + 2 * CANDIDATE_ROWS):
         offsets[i] = offsets[m - 1]
     for i in range(0, m, CANDIDATE_ROWS):
         if vectors == 2:
@@ -83,7 +83,7 @@ def _candidate_potentials(
 ):  # fmt: skip
     announce(me, team, number)
     lanes = VECTOR_BYTES // X.itemsize
-    offsets, rows = np.empty(BLOCK + CANDIDATE_ROWS, np.int64), np.empty(BLOCK, np.int64)
+    offsets, rows = np.empty(BLOCK + 2 * CANDIDATE_ROWS, np.int64), np.empty(BLOCK, np.int64)
     D = np.empty((BLOCK + CANDIDATE_ROWS) * 2 * lanes, X.dtype)
     shared = open_phase(me, call, FIRST, chunks, 4 * n_samples * n * k)
     task = claim(me, call, FIRST, chunks, shared)
@@ -123,7 +123,7 @@ def _add_seed(
 ):  # fmt: skip
     announce(me, team, number)
     lanes = VECTOR_BYTES // X.itemsize
-    offsets, rows = np.empty(BLOCK + CANDIDATE_ROWS, np.int64), np.empty(BLOCK, np.int64)
+    offsets, rows = np.empty(BLOCK + 2 * CANDIDATE_ROWS, np.int64), np.empty(BLOCK, np.int64)
     D = np.empty((BLOCK + CANDIDATE_ROWS) * lanes, X.dtype)
     shared = open_phase(me, call, FIRST, chunks, 4 * n_samples * n)
     task = claim(me, call, FIRST, chunks, shared)

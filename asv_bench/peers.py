@@ -1,16 +1,22 @@
 """gdl against the libraries that a user would pick instead, side by side.
 
     python -m asv_bench.peers dense [--case NAME ...] [--rounds 5]
+    python -m asv_bench.peers kmeans [--case NAME ...]    whole fits, k-means++ included
+    python -m asv_bench.peers lloyd [--case NAME ...]     iterations only, from the same first centers
     python -m asv_bench.peers predict [--rounds 5]
 
 Every round runs each library once, in turn, on the same data, so that a drift of the machine's speed hits
 all of them; a figure is the median over the rounds, a ratio the best peer's median over gdl's (above 1: gdl
 is faster). Each library runs in a process of its own. PyTorch runs with one thread, with all and with bound
-threads, and the fastest counts; JAX compiles an epoch to one ``lax.scan``; gdl gets no settings. A loss that
-is more than 10 % outside the peers' range fails the row. Libraries that are not installed are left out.
+threads, and the fastest counts, as does faiss; JAX compiles an epoch to one ``lax.scan``; gdl gets no settings. A loss
+that is more than 10 % outside the peers' range fails the row. So does an inertia more than 1 % above a peer's (5 %
+where each chooses its own first centers), and a peer with an inertia that much above gdl's does not count. Libraries
+that are not installed are left out.
 """
 
 import argparse
+import functools
+import importlib
 import importlib.util
 import itertools
 import json
@@ -31,6 +37,15 @@ DENSE_CASES = {
     "mnist-784-100-10": (8000, 784, (100,), 10, 100, 3),
     "mnist-784-512-10": (8192, 784, (512,), 10, 128, 2),
     "wide-512-1024-100": (8192, 512, (1024,), 100, 256, 2),
+}
+# name: (n_samples, n_features, n_clusters, kind, iterations)
+KMEANS_CASES = {
+    "blobs-1M-2-10": (1_000_000, 2, 10, "blobs", 20),
+    "blobs-100k-64-100": (100_000, 64, 100, "blobs", 20),
+    "uniform-100k-16-256": (100_000, 16, 256, "uniform", 20),
+    "uniform-60k-784-10": (60_000, 784, 10, "uniform", 20),
+    "uniform-100k-128-1024": (100_000, 128, 1024, "uniform", 20),
+    "uniform-2M-3-100": (2_000_000, 3, 100, "uniform", 20),
 }
 LEARNING_RATE = 0.01
 
@@ -177,6 +192,56 @@ def dense_jax(case, X, y):
 DENSE_ENGINES = {"gdl": dense_gdl, "sklearn": dense_sklearn, "torch": dense_torch, "jax": dense_jax}
 
 
+def kmeans_data(case, seed=0):
+    n, d, k, kind, _ = case
+    if kind == "blobs":
+        from sklearn.datasets import make_blobs
+
+        return (make_blobs(n, d, centers=k, cluster_std=2.0, random_state=seed)[0].astype(np.float32),)
+    return (np.random.default_rng(seed).random((n, d), dtype=np.float32),)
+
+
+def starting_centers(case, X):
+    return X[np.random.default_rng(1).choice(len(X), case[2], replace=False)]
+
+
+def kmeans_of(module, case, X, init="k-means++"):
+    estimator = importlib.import_module(module).KMeans
+    settings = {"init": init, "n_init": 1, "max_iter": case[4], "tol": 0.0, "random_state": 0}
+    return lambda: estimator(case[2], **settings).fit(X).inertia_
+
+
+def lloyd_of(module, case, X):
+    return kmeans_of(module, case, X, starting_centers(case, X))
+
+
+def lloyd_faiss(case, X):
+    import faiss
+
+    centers = starting_centers(case, X)
+
+    def fit():
+        model = faiss.Kmeans(case[1], case[2], niter=case[4], max_points_per_centroid=10**9, min_points_per_centroid=1)
+        model.train(X, init_centroids=centers)
+        distances, _ = model.index.search(X, 1)  # labels and inertia, as the others return
+        return float(distances.sum(dtype=np.float64))
+
+    return fit
+
+
+KMEANS_MODULES = {"gdl": "gdl", "sklearn": "sklearn.cluster", "sklearnex": "sklearnex.cluster"}
+KMEANS_ENGINES = {name: functools.partial(kmeans_of, module) for name, module in KMEANS_MODULES.items()}
+LLOYD_ENGINES = {name: functools.partial(lloyd_of, module) for name, module in KMEANS_MODULES.items()}
+LLOYD_ENGINES["faiss"] = lloyd_faiss
+
+# kind: cases, engines, data, and by how much results may differ
+KINDS = {
+    "dense": (DENSE_CASES, DENSE_ENGINES, dense_data, 1.1),
+    "kmeans": (KMEANS_CASES, KMEANS_ENGINES, kmeans_data, 1.05),
+    "lloyd": (KMEANS_CASES, LLOYD_ENGINES, kmeans_data, 1.01),
+}
+
+
 def predict_rows(rounds):
     """Microseconds of one predict call on 1 and on 64 rows, whole public call."""
     from sklearn.neural_network import MLPClassifier as Sk
@@ -231,13 +296,13 @@ def predict_rows(rounds):
 
 
 ONE, BOUND = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}, {"OMP_PROC_BIND": "true"}
-VARIANTS = {"gdl": [{}], "sklearn": [{}], "jax": [{}], "torch": [ONE, {}, BOUND]}
+VARIANTS = {"torch": [ONE, {}, BOUND], "faiss": [{}, BOUND]}
 
 
-def work(name, engine):
-    """Run in a process of its own: one fit for each line read, answered by its seconds and last loss."""
-    case = DENSE_CASES[name]
-    fit = DENSE_ENGINES[engine](case, *dense_data(case))
+def work(kind, name, engine):
+    """Run in a process of its own: one fit for each line read, answered by its seconds and its loss or inertia."""
+    cases, engines, data, _ = KINDS[kind]
+    fit = engines[engine](cases[name], *data(cases[name]))
     for _ in sys.stdin:
         start = time.perf_counter()
         value = fit()
@@ -245,9 +310,9 @@ def work(name, engine):
 
 
 class Worker:
-    def __init__(self, name, engine, environment):
+    def __init__(self, kind, name, engine, environment):
         self.engine, self.seconds = engine, []
-        command = [sys.executable, "-W", "ignore", "-m", "asv_bench.peers", "dense", "--case", name, "--work", engine]
+        command = [sys.executable, "-W", "ignore", "-m", "asv_bench.peers", kind, "--case", name, "--work", engine]
         self.process = subprocess.Popen(
             command, env={**os.environ, **environment}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -266,31 +331,46 @@ class Worker:
         self.process.wait()
 
 
-def compare_dense(names, rounds):
+def race(kind, name, engines, rounds):
+    """Median seconds and last result of each engine's fastest variant, rounds taken in turn."""
+    workers = [Worker(kind, name, engine, variant) for engine in engines for variant in VARIANTS.get(engine, [{}])]
+    for worker in workers:
+        worker.fit()  # compilation and caches stay out of the figures
+    for _ in range(rounds):
+        for worker in workers:
+            worker.seconds.append(worker.fit())
+    best = {}
+    for worker in workers:
+        worker.close()
+        median = statistics.median(worker.seconds)
+        if worker.engine not in best or median < best[worker.engine][0]:
+            best[worker.engine] = median, worker.value
+    return best
+
+
+def peers_of_equal_work(kind, name, value, peers):
+    """Return the peers that did the same work; stop if gdl did not."""
+    slack = KINDS[kind][3]
+    least = 1 / slack if kind == "dense" else 0.0  # no inertia is too low
+    values = [other for _, other in peers.values()]
+    if values and not least * min(values) <= value <= slack * (max if kind == "dense" else min)(values):
+        raise SystemExit(f"{name}: gdl's {value:.6g} is not among its peers' {values}")
+    if kind == "dense":
+        return peers
+    return {engine: result for engine, result in peers.items() if result[1] <= slack * value}
+
+
+def compare(kind, names, rounds):
     """Print a row for each case, and the ratios' mean."""
-    engines = [engine for engine in DENSE_ENGINES if installed(engine)]
+    engines = [engine for engine in KINDS[kind][1] if installed(engine)]
     ratios = []
     for name in names:
-        workers = [Worker(name, engine, variant) for engine in engines for variant in VARIANTS[engine]]
-        for worker in workers:
-            worker.fit()  # compilation and caches stay out of the figures
-        for _ in range(rounds):
-            for worker in workers:
-                worker.seconds.append(worker.fit())
-        best = {}
-        for worker in workers:
-            worker.close()
-            median = statistics.median(worker.seconds)
-            if worker.engine not in best or median < best[worker.engine][0]:
-                best[worker.engine] = median, worker.value
+        best = race(kind, name, engines, rounds)
+        row = f"{name}  " + "  ".join(f"{engine} {s * 1e3:.2f} ms ({v:.6g})" for engine, (s, v) in best.items())
         seconds, value = best.pop("gdl")
-        values = [loss for _, loss in best.values()]
-        if values and not 0.9 * min(values) <= value <= 1.1 * max(values):
-            raise SystemExit(f"{name}: gdl's loss {value:.4g} is not among its peers' {values}")
-        row = f"{name}  gdl {seconds * 1e3:.2f} ms  "
-        row += "  ".join(f"{engine} {median * 1e3:.2f} ms" for engine, (median, _) in best.items())
-        if best:
-            ratios.append(min(median for median, _ in best.values()) / seconds)
+        peers = peers_of_equal_work(kind, name, value, best)
+        if peers:
+            ratios.append(min(median for median, _ in peers.values()) / seconds)
             row += f"  ratio {ratios[-1]:.2f}"
         print(row, flush=True)
     if ratios:
@@ -299,17 +379,17 @@ def compare_dense(names, rounds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=["dense", "predict"])
-    parser.add_argument("--case", nargs="*", choices=list(DENSE_CASES))
+    parser.add_argument("kind", choices=[*KINDS, "predict"])
+    parser.add_argument("--case", nargs="*", choices=[*DENSE_CASES, *KMEANS_CASES])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--work", choices=list(DENSE_ENGINES), help=argparse.SUPPRESS)
+    parser.add_argument("--work", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
-        work(options.case[0], options.work)
-    elif options.kind == "dense":
-        compare_dense(options.case or list(DENSE_CASES), options.rounds)
-    else:
+        work(options.kind, options.case[0], options.work)
+    elif options.kind == "predict":
         predict_rows(options.rounds)
+    else:
+        compare(options.kind, options.case or list(KINDS[options.kind][0]), options.rounds)
 
 
 if __name__ == "__main__":

@@ -423,9 +423,9 @@ def bounded_block(
         nearest_two(A, offsets, n_open, n, packed, halves, k, T, best, number, second, scores, seconds, numbers)
         for i in range(n_open):
             row = rows[i]
-            label = np.int32(numbers[i])
-            changed += label != labels[row]
-            labels[row] = label
+            nearer = np.int32(numbers[i])
+            changed += nearer != labels[row]
+            labels[row] = nearer
             norm = 0.0 if uses_lanes(n) else sum_of_squares(A, offsets[i], offsets[i] + n)
             factor = 1.0 if uses_lanes(n) else 2.0
             square = norm - factor * np.float64(scores[i])

@@ -39,6 +39,8 @@ def _host():
 
 VECTOR_BYTES, TILE_ROWS, TILE_VECTORS, FUSES = _host()
 HALF_ROWS = TILE_ROWS // 2
+# A tile of fewer sums than this waits for its own additions; a narrow one has more rows instead.
+MIN_SUMS = 12
 # Rows that ``pack`` asks for ahead: they lie far apart, and the processor does not see it by itself.
 PACK_AHEAD = 16
 
@@ -199,8 +201,7 @@ def _panel(n_vectors, narrow, by_column):
                     v.store(builder.load(sums[i][j]), v.at(C_rows[i], step[j]), mask)
 
         done = cgutils.alloca_once_value(builder, m0)
-        # A panel of one vector has few accumulators in a row, so its tiles have more rows.
-        for n_rows in (TILE_ROWS * (2 if n_vectors == 1 and TILE_ROWS == 4 else 1), HALF_ROWS, 1):
+        for n_rows in (max(TILE_ROWS, MIN_SUMS // n_vectors), HALF_ROWS, 1):
             stop = builder.sub(m1, v.constant(n_rows - 1))
             with cgutils.for_range_slice(builder, builder.load(done), stop, v.constant(n_rows)) as (row, _):
                 tile(n_rows, row)
@@ -444,8 +445,22 @@ def _part(typing_context, array, start, n):
     return array(array, types.int64, types.int64), implementation
 
 
+@intrinsic
+def _choose(typing_context, condition, one, other):
+    """One number or the other, as a select, never a branch."""
+
+    def implementation(context, builder, signature, arguments):
+        return builder.select(*arguments)
+
+    return one(types.boolean, one, one), implementation
+
+
 def _plain_borrow(array):
     return array
+
+
+def _plain_choose(condition, one, other):
+    return one if condition else other
 
 
 def _plain_part(array, start, n):
@@ -487,4 +502,5 @@ transpose_block = _plain_transpose_block if config.DISABLE_JIT else _transpose_b
 all_finite = _plain_all_finite if config.DISABLE_JIT else _all_finite
 sum_of_squares = _plain_sum_of_squares if config.DISABLE_JIT else _sum_of_squares
 borrow = _plain_borrow if config.DISABLE_JIT else _borrow
+choose = _plain_choose if config.DISABLE_JIT else _choose
 part = _plain_part if config.DISABLE_JIT else _part

@@ -408,6 +408,42 @@ def _sum_of_squares(typing_context, values, start, stop):
 
 
 @intrinsic
+def _sum_rows(typing_context, values, at, n_rows, n_columns, sums, to):
+    """Sum of each column, row after row in float64, a vector of columns at a time in registers.
+
+    The last vector overlaps the one before; fewer columns than a vector has lanes are masked.
+    """
+
+    def implementation(context, builder, signature, arguments):
+        values, at, n_rows, n_columns, sums, to = arguments
+        v = _Builder(context, builder, signature.args[0].dtype)
+        values, sums = v.at(v.data(signature.args[0], values), at), v.at(v.data(signature.args[4], sums), to)
+        wide = ir.VectorType(ir.DoubleType(), v.lanes)
+        lanes = v.constant(v.lanes)
+
+        def columns(j, mask):
+            total = cgutils.alloca_once_value(builder, ir.Constant(wide, [0.0] * v.lanes))
+            builder.store(ir.Constant(wide, [0.0] * v.lanes), total)
+            with cgutils.for_range(builder, n_rows) as row:
+                x = v.load(v.at(values, builder.mul(row.index, n_columns), j), mask)
+                x = x if wide == v.vector else builder.fpext(x, wide)
+                builder.store(builder.fadd(builder.load(total), x), total)
+            result = builder.load(total)
+            v.store(result if wide == v.vector else builder.fptrunc(result, v.vector), v.at(sums, j), mask)
+
+        last = builder.sub(n_columns, lanes)
+        with builder.if_else(builder.icmp_signed("<", last, v.constant(0))) as (then, otherwise):
+            with then:
+                columns(v.constant(0), v.first(n_columns))
+            with otherwise, cgutils.for_range_slice(builder, v.constant(0), n_columns, lanes) as (j, _):
+                columns(builder.select(builder.icmp_signed("<", j, last), j, last), None)
+        return context.get_dummy_value()
+
+    i = types.int64
+    return types.void(values, i, i, i, sums, i), implementation
+
+
+@intrinsic
 def _borrow(typing_context, array):
     """The array without its owner: nobody counts references to it. The caller of the kernel holds it.
 
@@ -492,6 +528,11 @@ def _plain_sum_of_squares(values, start, stop):
     return float(np.sum(np.square(values[start:stop], dtype=np.float64)))
 
 
+def _plain_sum_rows(values, at, n_rows, n_columns, sums, to):
+    rows = values[at : at + n_rows * n_columns].reshape(n_rows, n_columns)
+    sums[to : to + n_columns] = np.add.accumulate(rows, dtype=np.float64)[-1] if n_rows else 0
+
+
 def lanes(values):
     """Elements of a vector of the array's dtype."""
     return VECTOR_BYTES // values.itemsize
@@ -501,6 +542,7 @@ pack = _plain_pack if config.DISABLE_JIT else _pack
 transpose_block = _plain_transpose_block if config.DISABLE_JIT else _transpose_block
 all_finite = _plain_all_finite if config.DISABLE_JIT else _all_finite
 sum_of_squares = _plain_sum_of_squares if config.DISABLE_JIT else _sum_of_squares
+sum_rows = _plain_sum_rows if config.DISABLE_JIT else _sum_rows
 borrow = _plain_borrow if config.DISABLE_JIT else _borrow
 choose = _plain_choose if config.DISABLE_JIT else _choose
 part = _plain_part if config.DISABLE_JIT else _part

@@ -15,7 +15,7 @@ from gdl.kernels._jit import inner, njit
 from gdl.kernels.cpu import _simd
 from gdl.kernels.cpu._arrays import flat, scratch, scratch_moves, writable
 from gdl.kernels.cpu._net import Net
-from gdl.kernels.cpu._simd import TILE_ROWS, borrow, part, sum_of_squares
+from gdl.kernels.cpu._simd import TILE_ROWS, borrow, part, sum_of_squares, sum_rows
 from gdl.kernels.cpu._team import (
     FIRST,
     N_THREADS,
@@ -41,7 +41,7 @@ from gdl.kernels.cpu._tile import (
 )
 from gdl.kernels.cpu.activations import SOFTMAX, softmax_rows
 from gdl.kernels.cpu.dense import (
-    STRIP_ITEMS,
+    MAX_STRIP_ITEMS,
     activate_block,
     forward_product,
     input_gradient_product,
@@ -51,7 +51,6 @@ from gdl.kernels.cpu.dense import (
     panel_room,
     slope_block,
     strip_rows,
-    sum_rows,
     weight_gradient_strip,
 )
 from gdl.kernels.cpu.losses import LOG_LOSS, log_loss_rows, loss_row
@@ -94,7 +93,7 @@ def widest(layers):
 @inner
 def strip_room(width):
     """Elements that hold any strip of layers up to this width, a whole number of cache lines."""
-    return round_up(STRIP_ITEMS + TILE_ROWS * width, 64)
+    return round_up(MAX_STRIP_ITEMS + TILE_ROWS * width, 64)
 
 
 @inner
@@ -304,8 +303,7 @@ def learn_strip(me, net, rule, learning_rate, step, layer, strip, task, A, m, to
             pull = net.parameters.dtype.type(rule.alpha / total_weight)
             add_range(part(target, g, n), net.parameters, pull, start, n)
     else:
-        sums = part(net.column_sums, me * widest(net.layers), n_out)
-        sum_rows(net.deltas, z, m, n_out, sums, target, g)
+        sum_rows(net.deltas, z, m, n_out, target, g)
     if not _simd.all_finite(target, g, g + n):
         return False
     if updates:
@@ -532,10 +530,9 @@ def _new_net(layers, state):
         masks=rows[MASKS] if len(rows) > MASKS else rows[OUTPUTS],
         panel=panel_room(state.parameters),
         panels=packed_room(capacity + 16, int(widths.sum()) + 16 * len(layers), dtype),
-        strips=scratch("strips", threads * (STRIP_ITEMS + TILE_ROWS * width + 64), dtype),
+        strips=scratch("strips", threads * (MAX_STRIP_ITEMS + TILE_ROWS * width + 64), dtype),
         offsets=offsets,
         losses=scratch("losses", capacity, np.float64),
-        column_sums=scratch("column_sums", threads * width, np.float64),
         partial=scratch("partial", n_strips_at_most, np.float64),
     )
 

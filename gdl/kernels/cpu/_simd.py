@@ -354,17 +354,23 @@ def _all_finite(typing_context, values, start, stop):
         values, start, stop = arguments
         v = _Builder(context, builder, signature.args[0].dtype)
         values = v.data(signature.args[0], values)
-        n = v.constant(v.lanes)
-        sums = cgutils.alloca_once_value(builder, v.zero)
-        one_by_one = cgutils.alloca_once_value(builder, start)
-        with cgutils.for_range_slice(builder, start, builder.sub(stop, v.constant(v.lanes - 1)), n) as (i, _):
-            x = v.load(v.at(values, i))
+        sums = [cgutils.alloca_once_value(builder, v.zero) for _ in range(4)]
+
+        def add(k, x):
             # 0 or NaN, and NaN stays: the order of additions does not matter.
-            builder.store(builder.fadd(builder.load(sums), builder.fsub(x, x)), sums)
-            builder.store(builder.add(i, n), one_by_one)
-        left = builder.sub(stop, builder.load(one_by_one))
-        x = v.load(v.at(values, builder.load(one_by_one)), v.first(left))
-        total = builder.fadd(builder.load(sums), builder.fsub(x, x))
+            builder.store(builder.fadd(builder.load(sums[k]), builder.fsub(x, x)), sums[k])
+
+        n = v.constant(4 * v.lanes)
+        at = cgutils.alloca_once_value(builder, start)
+        with cgutils.for_range_slice(builder, start, builder.sub(stop, v.constant(4 * v.lanes - 1)), n) as (i, _):
+            for k in range(4):
+                add(k, v.load(v.at(values, builder.add(i, v.constant(k * v.lanes)))))
+            builder.store(builder.add(i, n), at)
+        with cgutils.for_range_slice(builder, builder.load(at), stop, v.constant(v.lanes)) as (i, _):
+            add(0, v.load(v.at(values, i), v.first(builder.sub(stop, i))))
+        total = builder.load(sums[0])
+        for k in range(1, 4):
+            total = builder.fadd(total, builder.load(sums[k]))
         zero = builder.fcmp_ordered("==", total, v.zero)
         kind = ir.FunctionType(_I1, [v.mask_type])
         return builder.call(v.intrinsic(kind, f"llvm.vector.reduce.and.v{v.lanes}i1"), [zero])
@@ -423,7 +429,6 @@ def _sum_rows(typing_context, values, at, n_rows, n_columns, sums, to):
 
         def columns(j, mask):
             total = cgutils.alloca_once_value(builder, ir.Constant(wide, [0.0] * v.lanes))
-            builder.store(ir.Constant(wide, [0.0] * v.lanes), total)
             with cgutils.for_range(builder, n_rows) as row:
                 x = v.load(v.at(values, builder.mul(row.index, n_columns), j), mask)
                 x = x if wide == v.vector else builder.fpext(x, wide)

@@ -124,7 +124,7 @@ def n_strips(n_in, n_out):
     return (n_in + rows - 1) // rows
 
 
-@inner
+@inner(_nrt=True)
 def row_offsets(n_rows, n_columns):
     """Where each row of a whole array starts."""
     offsets = np.empty(n_rows, np.int64)

@@ -598,7 +598,7 @@ def rows_through(X, x, m, layers, parameters, buffer, starts, out, out_start, of
         A, a = C, c
 
 
-@inner
+@inner(_nrt=True)
 def two_buffers(layers, m):
     """Where each layer's outputs go if two buffers of the widest layer take turns, and their size."""
     widest = layers[:, N_OUT].max()

@@ -519,6 +519,7 @@ def _new_net(layers, state):
     n_strips_at_most = int((layers[:, N_IN] // TILE_ROWS + 2).sum())
     return Net(
         capacity,
+        _work(layers, 1),
         layers=layers,
         parameters=state.parameters,
         gradients=state.gradients,
@@ -543,11 +544,12 @@ def _work(layers, n_rows):
 
 def train_epoch(X, Y, sample_weight, order, batch_size, layers, rule, learning_rates, step, state, step_losses):
     """``train_step`` for each batch of a given order, in one compiled call."""
+    net = _net(layers, state)
     arguments = (
         flat(X), flat(Y), Y.shape[1], writable(sample_weight), writable(order), batch_size, rule,
-        writable(learning_rates), step, _net(layers, state), step_losses, np.zeros(1, np.int64),
+        writable(learning_rates), step, net, step_losses, np.zeros(1, np.int64),
     )  # fmt: skip
-    run(_train_epoch, _work(layers, min(batch_size, len(order))), *arguments)
+    run(_train_epoch, net.work * min(batch_size, len(order)), *arguments)
 
 
 def train_step(X, Y, sample_weight, rows, layers, rule, learning_rate, step, state, loss):

@@ -28,7 +28,8 @@ def njit(function: Any = None, *, cache: bool = True, **options: Any) -> Any:
     return kernel
 
 
-# For what only other kernels call: without wrappers for Python, and kept on disk within its callers.
+# For what only other kernels call: without wrappers for Python, and kept on disk within its callers. Without
+# reference counts, too: whoever called the kernel holds the arrays. What makes an array says ``_nrt=True``.
 inner = functools.partial(
-    njit, cache=False, pipeline_class=InnerCompiler, no_cpython_wrapper=True, no_cfunc_wrapper=True
+    njit, cache=False, pipeline_class=InnerCompiler, no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False
 )

@@ -38,6 +38,11 @@ def _host():
 
 
 VECTOR_BYTES, TILE_ROWS, TILE_VECTORS, FUSES = _host()
+HALF_ROWS = TILE_ROWS // 2
+# A tile of fewer sums than this waits for its own additions; a narrow one has more rows instead.
+MIN_SUMS = 12
+# Rows that ``pack`` asks for ahead: they lie far apart, and the processor does not see it by itself.
+PACK_AHEAD = 16
 
 
 class _Builder:
@@ -94,6 +99,12 @@ class _Builder:
         function = self.intrinsic(kind, f"llvm.masked.store.v{self.lanes}{self.suffix}.p0")
         self.builder.call(function, [value, pointer, ir.Constant(_I32, self.item), mask])
 
+    def prefetch(self, pointer):
+        pointer = self.builder.bitcast(pointer, ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, _I32, _I32, _I32])
+        read, keep, data = (ir.Constant(_I32, k) for k in (0, 3, 1))
+        self.builder.call(self.intrinsic(kind, "llvm.prefetch.p0"), [pointer, read, keep, data])
+
     def intrinsic(self, kind, name):
         return cgutils.get_or_insert_function(self.builder.module, kind, name)
 
@@ -104,88 +115,111 @@ class _Builder:
         return self.builder.call(self.intrinsic(kind, f"llvm.fma.v{self.lanes}{self.suffix}"), [a, b, c])
 
 
-def _tile(n_rows, n_vectors, by_column):
-    """Make the intrinsic for tiles of ``n_rows`` by up to ``n_vectors`` vectors.
+def _panel(n_vectors, narrow, by_column):
+    """Make the intrinsic for a panel of C that is ``n_vectors`` wide: tiles of rows, one below the other.
 
-    The tile is ``C[i, j] = start + sum_p A(i, p) B[p, j]``. By rows, ``A(i, p)`` is the p-th element
-    after ``offsets[o + i]``, the start of a row that may lie anywhere; by columns it is the i-th after
-    ``offsets[o + p]``, which reads A transposed. ``n_columns`` is what the last vector is cut to.
+    ``C[i, j] = start + sum_p A(i, p) B[p, j]`` for rows m0 to m1. By rows, ``A(i, p)`` is the p-th element after
+    ``offsets[o + i]``, the start of a row that may lie anywhere; by columns it is the i-th after
+    ``offsets[o + p]``, which reads A transposed.
+
+    There are no masks, which cost 2 to 5% where they are loads in the inner loop, and a dozen cycles each
+    where they are stores on AMD's AVX2: the last vector ends with the last column and so overlaps the one before,
+    and both compute the same. In B it starts ``b_last`` after the row. Only a ``narrow`` panel, of fewer
+    columns than a vector has lanes, is masked.
     """
 
     def implementation(context, builder, signature, arguments):
-        A, offsets, o, a, B, b, b_stride, n, C, c, c_stride, n_columns, start, bias, bias_at, finish, G, g = arguments
+        (
+            A, offsets, o, a, m0, m1, B, b, b_stride, b_last, n, C, c, c_stride, n_columns, start, bias, bias_at,
+            finish, G, g,
+        ) = arguments  # fmt: skip
         kinds = signature.args
         v = _Builder(context, builder, kinds[0].dtype)
         A, offsets, B, C, bias, G = (
-            v.data(kinds[k], value) for k, value in zip((0, 1, 4, 8, 13, 16), (A, offsets, B, C, bias, G), strict=True)
+            v.data(kinds[k], value) for k, value in zip((0, 1, 6, 11, 16, 19), (A, offsets, B, C, bias, G), strict=True)
         )
-        rows, columns = range(n_rows), range(n_vectors)
-        step = [v.constant(j * v.lanes) for j in columns]
-        last = v.first(builder.sub(n_columns, step[-1]))
-        mask = [None] * (n_vectors - 1) + [last]
-        C = [v.at(C, builder.add(c, builder.mul(c_stride, v.constant(i)))) for i in rows]
-        sums = [[cgutils.alloca_once(builder, v.vector) for _ in columns] for _ in rows]
-
-        # One set of loads for the three starts: the bias and zeros are rows that repeat.
+        columns = range(n_vectors)
+        mask = v.first(n_columns) if narrow else None
+        step, B_step = ([v.constant(j * v.lanes) for j in columns] for _ in range(2))
+        if not narrow:
+            step[-1], B_step[-1] = builder.sub(n_columns, v.constant(v.lanes)), b_last
+        A, B = v.at(A, a), v.at(B, b)
+        bias = v.at(bias, bias_at)
         zeros = cgutils.global_constant(
             builder.module, "gdl_zeros", ir.Constant(ir.ArrayType(v.scalar, 3 * v.lanes), [0.0] * (3 * v.lanes))
         )
+        zeros = builder.bitcast(zeros, bias.type)
         from_out = builder.icmp_signed("==", start, v.constant(FROM_OUT))
-        first = builder.bitcast(zeros, C[0].type)
-        if not by_column:
-            from_bias = builder.icmp_signed("==", start, v.constant(FROM_BIAS))
-            first = builder.select(from_bias, v.at(bias, bias_at), first)
-        first = builder.select(from_out, C[0], first)
-        stride = builder.select(from_out, c_stride, v.constant(0))
-        for i in rows:
-            pointer = v.at(first, builder.mul(stride, v.constant(i)))
-            for j in columns:
-                builder.store(v.load(v.at(pointer, step[j]), mask[j]), sums[i][j])
+        from_bias = builder.icmp_signed("==", start, v.constant(FROM_BIAS))
 
-        A = v.at(A, a)
-        if not by_column:
-            A_rows = [v.at(A, builder.load(v.at(offsets, builder.add(o, v.constant(i))))) for i in rows]
-        with cgutils.for_range(builder, n) as loop:
-            B_row = v.at(B, builder.add(b, builder.mul(loop.index, b_stride)))
-            B_vectors = [v.load(v.at(B_row, step[j]), mask[j]) for j in columns]
-            if by_column:
-                A_column = v.at(A, builder.load(v.at(offsets, builder.add(o, loop.index))))
+        def tile(n_rows, row):
+            rows = range(n_rows)
+            at = builder.mul(c_stride, row)
+            C_rows = [v.at(C, builder.add(c, builder.add(at, builder.mul(c_stride, v.constant(i))))) for i in rows]
+            sums = [[cgutils.alloca_once(builder, v.vector) for _ in columns] for _ in rows]
+
+            # One set of loads for the three starts: the bias and zeros are rows that repeat.
+            first = zeros if by_column else builder.select(from_bias, bias, zeros)
+            first = builder.select(from_out, C_rows[0], first)
+            stride = builder.select(from_out, c_stride, v.constant(0))
             for i in rows:
-                pointer = v.at(A_column, v.constant(i)) if by_column else v.at(A_rows[i], loop.index)
-                value = v.splat(builder.load(pointer))
+                pointer = v.at(first, builder.mul(stride, v.constant(i)))
                 for j in columns:
-                    builder.store(v.fma(value, B_vectors[j], builder.load(sums[i][j])), sums[i][j])
+                    builder.store(v.load(v.at(pointer, step[j]), mask), sums[i][j])
 
-        def end(value):
+            if not by_column:
+                starts = [builder.load(v.at(offsets, builder.add(o, builder.add(row, v.constant(i))))) for i in rows]
+                A_rows = [v.at(A, at) for at in starts]
+            with cgutils.for_range(builder, n) as loop:
+                B_row = v.at(B, builder.mul(loop.index, b_stride))
+                B_vectors = [v.load(v.at(B_row, B_step[j]), mask) for j in columns]
+                if by_column:
+                    A_column = v.at(A, builder.load(v.at(offsets, builder.add(o, loop.index))), row)
+                for i in rows:
+                    pointer = v.at(A_column, v.constant(i)) if by_column else v.at(A_rows[i], loop.index)
+                    value = v.splat(builder.load(pointer))
+                    for j in columns:
+                        builder.store(v.fma(value, B_vectors[j], builder.load(sums[i][j])), sums[i][j])
+
+            def end(value):
+                for i in rows:
+                    for j in columns:
+                        builder.store(value(i, j, builder.load(sums[i][j])), sums[i][j])
+
+            def gated(i, j, total):
+                gate = v.load(v.at(G, g, at, builder.mul(c_stride, v.constant(i)), step[j]), mask)
+                return builder.select(builder.fcmp_ordered(">", gate, v.zero), total, v.zero)
+
+            if not by_column:
+                with builder.if_then(builder.icmp_signed("==", finish, v.constant(STORE_RELU))):
+                    # Written so that NaN passes: a maximum would turn it into 0.
+                    end(lambda _i, _j, total: builder.select(builder.fcmp_ordered("<", total, v.zero), v.zero, total))
+                with builder.if_then(builder.icmp_signed("==", finish, v.constant(STORE_GATED))):
+                    end(gated)
             for i in rows:
                 for j in columns:
-                    builder.store(value(i, j, builder.load(sums[i][j])), sums[i][j])
+                    v.store(builder.load(sums[i][j]), v.at(C_rows[i], step[j]), mask)
 
-        def gated(i, j, total):
-            at = builder.add(g, builder.mul(c_stride, v.constant(i)))
-            gate = v.load(v.at(G, at, step[j]), mask[j])
-            return builder.select(builder.fcmp_ordered(">", gate, v.zero), total, v.zero)
-
-        if not by_column:
-            with builder.if_then(builder.icmp_signed("==", finish, v.constant(STORE_RELU))):
-                # Written so that NaN passes: a maximum would turn it into 0.
-                end(lambda _i, _j, total: builder.select(builder.fcmp_ordered("<", total, v.zero), v.zero, total))
-            with builder.if_then(builder.icmp_signed("==", finish, v.constant(STORE_GATED))):
-                end(gated)
-        for i in rows:
-            for j in columns:
-                v.store(builder.load(sums[i][j]), v.at(C[i], step[j]), mask[j])
+        done = cgutils.alloca_once_value(builder, m0)
+        for n_rows in (max(TILE_ROWS, MIN_SUMS // n_vectors), HALF_ROWS, 1):
+            stop = builder.sub(m1, v.constant(n_rows - 1))
+            with cgutils.for_range_slice(builder, builder.load(done), stop, v.constant(n_rows)) as (row, _):
+                tile(n_rows, row)
+                builder.store(builder.add(row, v.constant(n_rows)), done)
         return context.get_dummy_value()
 
-    def tile(
+    def panel(
         typing_context,
         A,
         offsets,
         o,
         a,
+        m0,
+        m1,
         B,
         b,
         b_stride,
+        b_last,
         n,
         C,
         c,
@@ -200,78 +234,80 @@ def _tile(n_rows, n_vectors, by_column):
     ):
         i = types.int64
         return (
-            types.void(A, offsets, i, i, B, i, i, i, C, i, i, i, i, bias, i, i, G, i),
+            types.void(A, offsets, i, i, i, i, B, i, i, i, i, C, i, i, i, i, bias, i, i, G, i),
             implementation,
         )
 
-    return intrinsic(tile)
+    return intrinsic(panel)
 
 
-def _plain_tile(n_rows, by_column):
-    def tile(A, offsets, o, a, B, b, b_stride, n, C, c, c_stride, n_columns, start, bias, bias_at, finish, G, g):
-        columns = np.arange(n_columns)
-        at = c + c_stride * np.arange(n_rows)[:, None] + columns
-        sums = np.zeros((n_rows, n_columns), C.dtype)
+def _plain_panel(by_column):
+    def panel(
+        A, offsets, o, a, m0, m1, B, b, b_stride, b_last, n, C, c, c_stride, n_columns, start, bias, bias_at, finish,
+        G, g,
+    ):  # fmt: skip
+        columns, rows = np.arange(n_columns), np.arange(m0, m1)
+        at = c + c_stride * rows[:, None] + columns
+        in_last = columns + lanes(B) >= max(n_columns, lanes(B))
+        B_columns = np.where(in_last, b_last + columns - max(n_columns - lanes(B), 0), columns)
+        sums = np.zeros((m1 - m0, n_columns), C.dtype)
         if start == FROM_OUT:
             sums[:] = C[at]
         elif start == FROM_BIAS:
             sums[:] = bias[bias_at + columns]
         for p in range(n):
-            if by_column:
-                values = A[a + offsets[o + p] + np.arange(n_rows)]
-            else:
-                values = A[a + offsets[o : o + n_rows] + p]
-            sums += values[:, None] * B[b + p * b_stride + columns]
+            values = A[a + offsets[o + p] + rows] if by_column else A[a + offsets[o + m0 : o + m1] + p]
+            sums += values[:, None] * B[b + p * b_stride + B_columns]
         if finish == STORE_RELU:
             sums[sums < 0] = 0
         elif finish == STORE_GATED:
             sums[~(G[g + at - c] > 0)] = 0
         C[at] = sums
 
-    return tile
+    return panel
 
 
-def _tiles(by_column):
-    half = TILE_ROWS // 2
+def _panels(by_column):
     if config.DISABLE_JIT:
-        return [_plain_tile(n_rows, by_column) for n_rows in (TILE_ROWS, half, 1) for _ in range(3)]
-    return [_tile(n_rows, n, by_column) for n_rows in (TILE_ROWS, half, 1) for n in (3, 2, 1)]
+        return [_plain_panel(by_column)] * 4
+    return [_panel(n, False, by_column) for n in (3, 2, 1)] + [_panel(1, True, by_column)]
 
 
-row_tile_83, row_tile_82, row_tile_81, row_tile_43, row_tile_42, row_tile_41, row_tile_13, row_tile_12, row_tile_11 = (
-    _tiles(by_column=False)
-)
-(
-    column_tile_83,
-    column_tile_82,
-    column_tile_81,
-    column_tile_43,
-    column_tile_42,
-    column_tile_41,
-    column_tile_13,
-    column_tile_12,
-    column_tile_11,
-) = _tiles(by_column=True)
+row_panel_3, row_panel_2, row_panel_1, narrow_row_panel = _panels(by_column=False)
+column_panel_3, column_panel_2, column_panel_1, narrow_column_panel = _panels(by_column=True)
 
 
 @intrinsic
 def _pack(typing_context, B, b, b_stride, n, n_columns, panel, at):
+    """Copy n rows of up to 3 vectors; the last vector overlaps the one before, and a narrow row ends in zeros."""
+
     def implementation(context, builder, signature, arguments):
         B, b, b_stride, n, n_columns, panel, at = arguments
         v = _Builder(context, builder, signature.args[0].dtype)
-        B, panel = v.data(signature.args[0], B), v.data(signature.args[5], panel)
+        B, panel = v.at(v.data(signature.args[0], B), b), v.at(v.data(signature.args[5], panel), at)
         lanes = v.constant(v.lanes)
+        last = builder.sub(n_columns, lanes)
+        narrow = builder.icmp_signed("<", last, v.constant(0))
         n_vectors = builder.sdiv(builder.add(n_columns, v.constant(v.lanes - 1)), lanes)
-        last = v.first(builder.sub(n_columns, builder.mul(builder.sub(n_vectors, v.constant(1)), lanes)))
-        whole = v.first(lanes)
-        width = builder.mul(n_vectors, lanes)
-        with cgutils.for_range(builder, n) as row:
-            source = v.at(B, builder.add(b, builder.mul(row.index, b_stride)))
-            target = v.at(panel, builder.add(at, builder.mul(row.index, width)))
-            with cgutils.for_range(builder, n_vectors) as column:
-                j = builder.mul(column.index, lanes)
-                is_last = builder.icmp_signed("==", builder.add(column.index, v.constant(1)), n_vectors)
-                v.store(v.load(v.at(source, j), builder.select(is_last, last, whole)), v.at(target, j))
+
+        def rows(n_vectors, mask):
+            with cgutils.for_range(builder, n) as row:
+                source = v.at(B, builder.mul(row.index, b_stride))
+                target = v.at(panel, builder.mul(row.index, v.constant(n_vectors * v.lanes)))
+                v.prefetch(v.at(source, builder.mul(b_stride, v.constant(PACK_AHEAD))))
+                if n_vectors * v.lanes * v.item > 64:
+                    v.prefetch(v.at(source, builder.mul(b_stride, v.constant(PACK_AHEAD)), last))
+                for j in range(n_vectors):
+                    step = last if mask is None and j == n_vectors - 1 else v.constant(j * v.lanes)
+                    v.store(v.load(v.at(source, step), mask), v.at(target, v.constant(j * v.lanes)))
+
+        with builder.if_else(narrow) as (then, otherwise):
+            with then:
+                rows(1, v.first(n_columns))
+            with otherwise:
+                for k in range(1, TILE_VECTORS + 1):
+                    with builder.if_then(builder.icmp_signed("==", n_vectors, v.constant(k))):
+                        rows(k, None)
         return context.get_dummy_value()
 
     i = types.int64
@@ -318,17 +354,23 @@ def _all_finite(typing_context, values, start, stop):
         values, start, stop = arguments
         v = _Builder(context, builder, signature.args[0].dtype)
         values = v.data(signature.args[0], values)
-        n = v.constant(v.lanes)
-        sums = cgutils.alloca_once_value(builder, v.zero)
-        one_by_one = cgutils.alloca_once_value(builder, start)
-        with cgutils.for_range_slice(builder, start, builder.sub(stop, v.constant(v.lanes - 1)), n) as (i, _):
-            x = v.load(v.at(values, i))
+        sums = [cgutils.alloca_once_value(builder, v.zero) for _ in range(4)]
+
+        def add(k, x):
             # 0 or NaN, and NaN stays: the order of additions does not matter.
-            builder.store(builder.fadd(builder.load(sums), builder.fsub(x, x)), sums)
-            builder.store(builder.add(i, n), one_by_one)
-        left = builder.sub(stop, builder.load(one_by_one))
-        x = v.load(v.at(values, builder.load(one_by_one)), v.first(left))
-        total = builder.fadd(builder.load(sums), builder.fsub(x, x))
+            builder.store(builder.fadd(builder.load(sums[k]), builder.fsub(x, x)), sums[k])
+
+        n = v.constant(4 * v.lanes)
+        at = cgutils.alloca_once_value(builder, start)
+        with cgutils.for_range_slice(builder, start, builder.sub(stop, v.constant(4 * v.lanes - 1)), n) as (i, _):
+            for k in range(4):
+                add(k, v.load(v.at(values, builder.add(i, v.constant(k * v.lanes)))))
+            builder.store(builder.add(i, n), at)
+        with cgutils.for_range_slice(builder, builder.load(at), stop, v.constant(v.lanes)) as (i, _):
+            add(0, v.load(v.at(values, i), v.first(builder.sub(stop, i))))
+        total = builder.load(sums[0])
+        for k in range(1, 4):
+            total = builder.fadd(total, builder.load(sums[k]))
         zero = builder.fcmp_ordered("==", total, v.zero)
         kind = ir.FunctionType(_I1, [v.mask_type])
         return builder.call(v.intrinsic(kind, f"llvm.vector.reduce.and.v{v.lanes}i1"), [zero])
@@ -372,6 +414,41 @@ def _sum_of_squares(typing_context, values, start, stop):
 
 
 @intrinsic
+def _sum_rows(typing_context, values, at, n_rows, n_columns, sums, to):
+    """Sum of each column, row after row in float64, a vector of columns at a time in registers.
+
+    The last vector overlaps the one before; fewer columns than a vector has lanes are masked.
+    """
+
+    def implementation(context, builder, signature, arguments):
+        values, at, n_rows, n_columns, sums, to = arguments
+        v = _Builder(context, builder, signature.args[0].dtype)
+        values, sums = v.at(v.data(signature.args[0], values), at), v.at(v.data(signature.args[4], sums), to)
+        wide = ir.VectorType(ir.DoubleType(), v.lanes)
+        lanes = v.constant(v.lanes)
+
+        def columns(j, mask):
+            total = cgutils.alloca_once_value(builder, ir.Constant(wide, [0.0] * v.lanes))
+            with cgutils.for_range(builder, n_rows) as row:
+                x = v.load(v.at(values, builder.mul(row.index, n_columns), j), mask)
+                x = x if wide == v.vector else builder.fpext(x, wide)
+                builder.store(builder.fadd(builder.load(total), x), total)
+            result = builder.load(total)
+            v.store(result if wide == v.vector else builder.fptrunc(result, v.vector), v.at(sums, j), mask)
+
+        last = builder.sub(n_columns, lanes)
+        with builder.if_else(builder.icmp_signed("<", last, v.constant(0))) as (then, otherwise):
+            with then:
+                columns(v.constant(0), v.first(n_columns))
+            with otherwise, cgutils.for_range_slice(builder, v.constant(0), n_columns, lanes) as (j, _):
+                columns(builder.select(builder.icmp_signed("<", j, last), j, last), None)
+        return context.get_dummy_value()
+
+    i = types.int64
+    return types.void(values, i, i, i, sums, i), implementation
+
+
+@intrinsic
 def _borrow(typing_context, array):
     """The array without its owner: nobody counts references to it. The caller of the kernel holds it.
 
@@ -409,8 +486,22 @@ def _part(typing_context, array, start, n):
     return array(array, types.int64, types.int64), implementation
 
 
+@intrinsic
+def _choose(typing_context, condition, one, other):
+    """One number or the other, as a select, never a branch."""
+
+    def implementation(context, builder, signature, arguments):
+        return builder.select(*arguments)
+
+    return one(types.boolean, one, one), implementation
+
+
 def _plain_borrow(array):
     return array
+
+
+def _plain_choose(condition, one, other):
+    return one if condition else other
 
 
 def _plain_part(array, start, n):
@@ -418,10 +509,13 @@ def _plain_part(array, start, n):
 
 
 def _plain_pack(B, b, b_stride, n, n_columns, panel, at):
-    width = -(-n_columns // lanes(B)) * lanes(B)
-    for p in range(n):
-        panel[at + p * width : at + (p + 1) * width] = 0
-        panel[at + p * width : at + p * width + n_columns] = B[b + p * b_stride : b + p * b_stride + n_columns]
+    n_vectors = -(-n_columns // lanes(B))
+    rows = np.arange(n)[:, None]
+    for j in range(n_vectors):
+        columns = max(0, min(j * lanes(B), n_columns - lanes(B))) + np.arange(min(lanes(B), n_columns))
+        to = at + (rows * n_vectors + j) * lanes(B)
+        panel[to + np.arange(lanes(B))] = 0
+        panel[to + np.arange(len(columns))] = B[b + rows * b_stride + columns]
 
 
 def _plain_transpose_block(B, b, b_stride, panel, at, width):
@@ -439,6 +533,11 @@ def _plain_sum_of_squares(values, start, stop):
     return float(np.sum(np.square(values[start:stop], dtype=np.float64)))
 
 
+def _plain_sum_rows(values, at, n_rows, n_columns, sums, to):
+    rows = values[at : at + n_rows * n_columns].reshape(n_rows, n_columns)
+    sums[to : to + n_columns] = np.add.accumulate(rows, dtype=np.float64)[-1] if n_rows else 0
+
+
 def lanes(values):
     """Elements of a vector of the array's dtype."""
     return VECTOR_BYTES // values.itemsize
@@ -448,5 +547,7 @@ pack = _plain_pack if config.DISABLE_JIT else _pack
 transpose_block = _plain_transpose_block if config.DISABLE_JIT else _transpose_block
 all_finite = _plain_all_finite if config.DISABLE_JIT else _all_finite
 sum_of_squares = _plain_sum_of_squares if config.DISABLE_JIT else _sum_of_squares
+sum_rows = _plain_sum_rows if config.DISABLE_JIT else _sum_rows
 borrow = _plain_borrow if config.DISABLE_JIT else _borrow
+choose = _plain_choose if config.DISABLE_JIT else _choose
 part = _plain_part if config.DISABLE_JIT else _part

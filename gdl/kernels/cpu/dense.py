@@ -4,7 +4,7 @@ import numpy as np
 
 from gdl.kernels._jit import inner, njit
 from gdl.kernels.cpu._arrays import flat, scratch
-from gdl.kernels.cpu._simd import STORE, STORE_GATED, STORE_RELU, TILE_ROWS, VECTOR_BYTES, part
+from gdl.kernels.cpu._simd import STORE, STORE_GATED, STORE_RELU, TILE_ROWS, VECTOR_BYTES, sum_rows
 from gdl.kernels.cpu._team import (
     FIRST,
     N_THREADS,
@@ -37,14 +37,18 @@ from gdl.kernels.cpu._tile import (
 )
 from gdl.kernels.cpu.activations import IDENTITY, RELU, SOFTMAX, activate_range, slope_range, softmax_rows
 
-# Elements of a strip of weights: its gradient is still in the second-level cache when it is used.
-STRIP_ITEMS = 16 * 1024
+# Elements of a strip of weights: its gradient is still in the first-level cache when it is used. But it has at least
+# STRIP_ROWS, for each of which all panels of dZ are read once, as long as it stays in the second-level cache.
+STRIP_ITEMS = 4 * 1024
+STRIP_ROWS = 32
+MAX_STRIP_ITEMS = 32 * 1024
 
 
 @inner
 def strip_rows(n_in, n_out):
     """Rows of W in one strip of its gradient, a whole number of tiles."""
-    return max(TILE_ROWS, min(round_up(n_in, TILE_ROWS), STRIP_ITEMS // n_out // TILE_ROWS * TILE_ROWS))
+    rows = max(STRIP_ITEMS // n_out, min(STRIP_ROWS, MAX_STRIP_ITEMS // n_out))
+    return max(TILE_ROWS, min(round_up(n_in, TILE_ROWS), rows // TILE_ROWS * TILE_ROWS))
 
 
 @inner
@@ -114,27 +118,13 @@ def weight_gradient_strip(strip, A, offsets, o, m, dZ, z, panels, at, n_in, n_ou
 
 
 @inner
-def sum_rows(dZ, z, m, n_out, sums, db, b):
-    """Sum of dZ over rows, row after row in float64; ``sums`` has room for n_out numbers."""
-    sums, db = part(sums, 0, n_out), part(db, b, n_out)
-    for k in range(n_out):
-        sums[k] = 0.0
-    for i in range(m):
-        row = part(dZ, z + i * n_out, n_out)
-        for k in range(n_out):
-            sums[k] += np.float64(row[k])
-    for k in range(n_out):
-        db[k] = sums[k]
-
-
-@inner
 def n_strips(n_in, n_out):
     """Strips that the rows of W are cut into; fixed by the shape alone, since sums are kept by strip."""
     rows = strip_rows(n_in, n_out)
     return (n_in + rows - 1) // rows
 
 
-@inner
+@inner(_nrt=True)
 def row_offsets(n_rows, n_columns):
     """Where each row of a whole array starts."""
     offsets = np.empty(n_rows, np.int64)
@@ -247,4 +237,4 @@ def dense_weight_gradient(X, dZ, dW):
 def dense_bias_gradient(dZ, db):
     """Gradient of the loss by a layer's bias; row after row."""
     m, n_out = dZ.shape
-    sum_rows(dZ.ravel(), 0, m, n_out, np.empty(n_out), db, 0)
+    sum_rows(dZ.ravel(), 0, m, n_out, db, 0)

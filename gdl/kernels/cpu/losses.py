@@ -19,17 +19,18 @@ HUBER = LOSSES["huber"]
 def log_loss_rows(P, p, Y, order, first, n_rows, n_out, losses, i0, dZ, d):
     """Log loss of rows of softmax outputs; row i's class is ``Y[order[first + i]]``.
 
-    The logarithms are one loop over all rows, which vectorises.
+    The copy and the logarithms are loops over all rows, which vectorise.
     """
     eps = np.float64(np.finfo(P.dtype).eps)
-    losses = part(losses, i0, n_rows)
+    losses, P, dZ = part(losses, i0, n_rows), part(P, p, n_rows * n_out), part(dZ, d, n_rows * n_out)
+    for k in range(n_rows * n_out):
+        dZ[k] = P[k]
     for i in range(n_rows):
-        x, y = part(P, p + i * n_out, n_out), part(dZ, d + i * n_out, n_out)
-        c = np.int64(Y[order[first + i]])
-        losses[i] = min(max(np.float64(x[c]), eps), 1 - eps)
-        for k in range(n_out):
-            y[k] = x[k]
-        y[c] -= P.dtype.type(1)
+        k = i * n_out + np.int64(Y[order[first + i]])
+        losses[i] = P[k]
+        dZ[k] -= P.dtype.type(1)
+    for i in range(n_rows):
+        losses[i] = min(max(losses[i], eps), 1 - eps)
     for i in range(n_rows):
         losses[i] = -log(losses[i])
 

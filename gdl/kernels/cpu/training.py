@@ -15,7 +15,7 @@ from gdl.kernels._jit import inner, njit
 from gdl.kernels.cpu import _simd
 from gdl.kernels.cpu._arrays import flat, scratch, scratch_moves, writable
 from gdl.kernels.cpu._net import Net
-from gdl.kernels.cpu._simd import TILE_ROWS, borrow, part, sum_of_squares
+from gdl.kernels.cpu._simd import TILE_ROWS, borrow, part, sum_of_squares, sum_rows
 from gdl.kernels.cpu._team import (
     FIRST,
     N_THREADS,
@@ -41,7 +41,7 @@ from gdl.kernels.cpu._tile import (
 )
 from gdl.kernels.cpu.activations import SOFTMAX, softmax_rows
 from gdl.kernels.cpu.dense import (
-    STRIP_ITEMS,
+    MAX_STRIP_ITEMS,
     activate_block,
     forward_product,
     input_gradient_product,
@@ -51,7 +51,6 @@ from gdl.kernels.cpu.dense import (
     panel_room,
     slope_block,
     strip_rows,
-    sum_rows,
     weight_gradient_strip,
 )
 from gdl.kernels.cpu.losses import LOG_LOSS, log_loss_rows, loss_row
@@ -94,7 +93,7 @@ def widest(layers):
 @inner
 def strip_room(width):
     """Elements that hold any strip of layers up to this width, a whole number of cache lines."""
-    return round_up(STRIP_ITEMS + TILE_ROWS * width, 64)
+    return round_up(MAX_STRIP_ITEMS + TILE_ROWS * width, 64)
 
 
 @inner
@@ -304,8 +303,7 @@ def learn_strip(me, net, rule, learning_rate, step, layer, strip, task, A, m, to
             pull = net.parameters.dtype.type(rule.alpha / total_weight)
             add_range(part(target, g, n), net.parameters, pull, start, n)
     else:
-        sums = part(net.column_sums, me * widest(net.layers), n_out)
-        sum_rows(net.deltas, z, m, n_out, sums, target, g)
+        sum_rows(net.deltas, z, m, n_out, target, g)
     if not _simd.all_finite(target, g, g + n):
         return False
     if updates:
@@ -521,6 +519,7 @@ def _new_net(layers, state):
     n_strips_at_most = int((layers[:, N_IN] // TILE_ROWS + 2).sum())
     return Net(
         capacity,
+        _work(layers, 1),
         layers=layers,
         parameters=state.parameters,
         gradients=state.gradients,
@@ -532,10 +531,9 @@ def _new_net(layers, state):
         masks=rows[MASKS] if len(rows) > MASKS else rows[OUTPUTS],
         panel=panel_room(state.parameters),
         panels=packed_room(capacity + 16, int(widths.sum()) + 16 * len(layers), dtype),
-        strips=scratch("strips", threads * (STRIP_ITEMS + TILE_ROWS * width + 64), dtype),
+        strips=scratch("strips", threads * (MAX_STRIP_ITEMS + TILE_ROWS * width + 64), dtype),
         offsets=offsets,
         losses=scratch("losses", capacity, np.float64),
-        column_sums=scratch("column_sums", threads * width, np.float64),
         partial=scratch("partial", n_strips_at_most, np.float64),
     )
 
@@ -546,11 +544,12 @@ def _work(layers, n_rows):
 
 def train_epoch(X, Y, sample_weight, order, batch_size, layers, rule, learning_rates, step, state, step_losses):
     """``train_step`` for each batch of a given order, in one compiled call."""
+    net = _net(layers, state)
     arguments = (
         flat(X), flat(Y), Y.shape[1], writable(sample_weight), writable(order), batch_size, rule,
-        writable(learning_rates), step, _net(layers, state), step_losses, np.zeros(1, np.int64),
+        writable(learning_rates), step, net, step_losses, np.zeros(1, np.int64),
     )  # fmt: skip
-    run(_train_epoch, _work(layers, min(batch_size, len(order))), *arguments)
+    run(_train_epoch, net.work * min(batch_size, len(order)), *arguments)
 
 
 def train_step(X, Y, sample_weight, rows, layers, rule, learning_rate, step, state, loss):
@@ -601,7 +600,7 @@ def rows_through(X, x, m, layers, parameters, buffer, starts, out, out_start, of
         A, a = C, c
 
 
-@inner
+@inner(_nrt=True)
 def two_buffers(layers, m):
     """Where each layer's outputs go if two buffers of the widest layer take turns, and their size."""
     widest = layers[:, N_OUT].max()

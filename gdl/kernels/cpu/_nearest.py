@@ -50,15 +50,11 @@ def _prefetch(v, offsets, o, A, n_rows, index):
     The processor's own prefetch begins anew with each row: 60,000 rows of 784 took 21 ms with this, 25 without.
     """
     builder = v.builder
-    line = 64 // v.item
-    kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), _I32, _I32, _I32])
-    function = v.intrinsic(kind, "llvm.prefetch.p0")
-    first = builder.icmp_signed("==", builder.and_(index, v.constant(line - 1)), v.constant(0))
-    with builder.if_then(first):
+    at_line = builder.icmp_signed("==", builder.and_(index, v.constant(64 // v.item - 1)), v.constant(0))
+    with builder.if_then(at_line):
         for i in range(n_rows):
             start = builder.load(v.at(offsets, builder.add(o, v.constant(n_rows + i))))
-            pointer = builder.bitcast(v.at(A, builder.add(start, index)), ir.IntType(8).as_pointer())
-            builder.call(function, [pointer] + [ir.Constant(_I32, number) for number in (0, 3, 1)])
+            v.prefetch(v.at(A, builder.add(start, index)))
 
 
 def _nearest_tile(n_rows, n_vectors, two):

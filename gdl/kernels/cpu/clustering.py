@@ -30,6 +30,7 @@ from gdl.kernels.cpu._nearest import (
 )
 from gdl.kernels.cpu._simd import VECTOR_BYTES, part, sum_of_squares
 from gdl.kernels.cpu._team import FIRST, announce, claim, close_phase, end_call, finish, open_phase, run
+from gdl.kernels.cpu._tile import pack_transposed
 
 # Up to this many features lanes run over samples, else over centers.
 LANES_FEATURES = 8
@@ -103,16 +104,16 @@ def pack_centers(centers, shift):
                 packed[c * n + j] = centers[c, j] - shift[j]
         return packed, halves
     width = (k + lanes - 1) // lanes * lanes
-    packed, halves = np.zeros(width * n, centers.dtype), np.full(width, -np.inf, centers.dtype)
+    packed, halves = np.empty(width * n, centers.dtype), np.full(width, -np.inf, centers.dtype)
+    rows = np.zeros(width * n, centers.dtype)
+    for c in range(k):
+        row, center = part(rows, c * n, n), part(centers.ravel(), c * n, n)
+        for j in range(n):
+            row[j] = center[j] - shift[j]
+        halves[c] = -0.5 * sum_of_squares(rows, c * n, (c + 1) * n)
     for panel in range(n_center_panels(centers, k)):
         first, stop = center_panel(centers, k, panel) * lanes, center_panel(centers, k, panel + 1) * lanes
-        for c in range(first, min(k, stop)):
-            total = 0.0
-            for j in range(n):
-                value = centers[c, j] - shift[j]
-                packed[first * n + j * (stop - first) + c - first] = value
-                total += np.float64(value) * np.float64(value)
-            halves[c] = -0.5 * total
+        pack_transposed(rows, first * n, n, n, stop - first, packed, first * n)
     return packed, halves
 
 
@@ -224,7 +225,7 @@ def add_rows(A, offsets, m, n, sample_weight, labels, start, sums, s, weights, w
                     total[j] += weight * np.float64(row[j])
 
 
-@inner
+@inner(_nrt=True)
 def room_for_block(A, n):
     """Arrays that a thread needs to compare a block: rows, offsets, copy, T, best, number, scores, numbers."""
     m = block_rows(A, n) + PADDING
@@ -238,7 +239,10 @@ def room_for_block(A, n):
 
 @inner
 def label_block(X, n, start, m, shift, shifted, packed, halves, k, labels, room):
-    """Label the m rows from ``start`` on; return how many labels changed, and the array of the rows."""
+    """Label the m rows from ``start`` on; return how many labels changed.
+
+    ``room``'s offsets then say where the rows are: in its copy if they are ``shifted``, else in X.
+    """
     rows, offsets, copy, T, best, number, scores, numbers = room
     for i in range(m):
         rows[i] = start + i
@@ -254,7 +258,7 @@ def label_block(X, n, start, m, shift, shifted, packed, halves, k, labels, room)
         label = np.int32(numbers[i])
         changed += label != labels[i]
         labels[i] = label
-    return changed, A
+    return changed
 
 
 @inner
@@ -295,22 +299,12 @@ def _lloyd_step(
         stop = chunk_start(task + 1, chunks, n_samples)
         for start in range(chunk_start(task, chunks, n_samples), stop, rows):
             m = min(rows, stop - start)
-            more, A = label_block(X, n, start, m, shift, shifted, packed, halves, k, labels, room)
+            changed += label_block(X, n, start, m, shift, shifted, packed, halves, k, labels, room)
             if adds:
                 add_rows(
-                    A,
-                    room[1],
-                    m,
-                    n,
-                    sample_weight,
-                    labels,
-                    start,
-                    partial_sums,
-                    task * k * n,
-                    partial_weights,
-                    task * k,
-                )
-            changed += more
+                    room[2] if shifted else X, room[1], m, n, sample_weight, labels, start, partial_sums, task * k * n,
+                    partial_weights, task * k,
+                )  # fmt: skip
         partial_changes[task] = changed
         finish(call, shared)
         task = claim(me, call, FIRST, chunks, shared)

@@ -47,6 +47,8 @@ RANGES = {"closest": (1, 30)}
 # An array's type, its axes, and the size that bounds its values; the bound of integers that have none.
 ARRAY = r"(float|float64|int32|int64|uint16) array of shape \((.*?),?\)(?:, values below (\w+))?$"
 BELOW = {"int32": "n_clusters", "int64": "n_samples", "uint16": "n_bit_patterns"}
+# Elements beside an array that nobody may touch: more than the widest tile has.
+MARGIN = 64
 # Arguments from the end that are written, where it is not one.
 N_OUTPUTS = dict.fromkeys(layout.LOSSES, 2) | {
     "momentum_step": 2,
@@ -265,6 +267,22 @@ def test_output_may_be_the_input_it_is_documented_to_be(kernels, name, variant, 
         getattr(kernels, name)(*arguments.values())
     for argument in list(apart)[-N_OUTPUTS.get(name, 1) :]:
         np.testing.assert_array_equal(shared[argument], apart[argument])
+
+
+@pytest.mark.parametrize(("name", "variant"), CALLS)
+def test_nothing_is_written_beside_the_arrays(kernels, name, variant, dtype):
+    """Vectors and tiles end somewhere else than arrays do."""
+    arguments, rooms = build(name, variant, dtype), {}
+    for argument, value in arguments.items():
+        if isinstance(value, np.ndarray) and argument != "layers":
+            rooms[argument] = np.full(value.size + 2 * MARGIN, 77, value.dtype)
+            inside = rooms[argument][MARGIN : MARGIN + value.size].reshape(value.shape)
+            inside[...] = value
+            arguments[argument] = inside
+    getattr(kernels, name)(*arguments.values())
+    for argument, room in rooms.items():
+        assert (room[:MARGIN] == 77).all(), argument
+        assert (room[-MARGIN:] == 77).all(), argument
 
 
 @pytest.fixture

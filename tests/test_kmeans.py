@@ -96,7 +96,7 @@ class TestAlgorithms:
     )
     @pytest.mark.parametrize("offset", [0.0, 50.0])
     def test_same_bits(self, dtype, rng, monkeypatch, make, n_samples, n_features, n_clusters, offset):
-        n_samples = 240 if INTERPRETED else n_samples
+        n_samples = 160 if INTERPRETED else n_samples
         X = (offset + make(rng, n_samples, n_features, n_clusters)).astype(dtype)
         weights = make_weights(rng, n_samples)
         spy = Spy(monkeypatch)
@@ -118,17 +118,19 @@ class TestAlgorithms:
     @pytest.mark.parametrize("worth", [None, -1.0, 1.0])
     def test_auto_tries_bounds_where_a_comparison_is_long(self, rng, monkeypatch, worth):
         """And goes on without where they do not pay, with the same result."""
+        monkeypatch.setattr("gdl.lloyd.BOUNDED_WORK", (20, 3000))
         if worth is not None:
             monkeypatch.setattr("gdl.lloyd.WORTH_BOUNDS", (worth,) * 3)
-        X = overlapping(rng, 150, 33, 16)  # 16 clusters of 33 features: 528 multiplications
-        parameters = {"n_clusters": 16, "init": X[:16], "tol": 0}
+        X = overlapping(rng, 150, 5, 4)  # 20 multiplications a sample, 3000 in all
+        parameters = {"n_clusters": 4, "init": X[:4], "tol": 0}
         spy, model = Spy(monkeypatch), KMeans(**parameters).fit(X)
         assert model.n_iter_ > 2
         if worth is not None:
             assert len(spy.n_exact) == (2 if worth < 0 else model.n_iter_)
         assert_same(model, KMeans(**parameters, algorithm="lloyd").fit(X))
         spy.n_exact.clear()
-        KMeans(15, init=X[:15]).fit(X)
+        KMeans(3, init=X[:3]).fit(X)
+        KMeans(4, init=X[:4]).fit(X[:149])
         assert spy.n_exact == []
 
     @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -180,7 +182,8 @@ class TestEveryWayOut:
         assert_consistent(model, X, weights)
         if way == "labels":
             assert model.converged_
-            assert model.n_reassigned_[-1] == 0 or offset  # centers of numbers so coarse may not move at all
+            # Samples of no weight do not move centers, and centers of coarse numbers may not move at all.
+            assert model.n_reassigned_[-1] == 0 or weighted or offset
         elif way == "tol":
             assert model.converged_
             assert model.n_reassigned_.tolist() == [90]

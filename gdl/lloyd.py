@@ -168,28 +168,23 @@ def _relocate(kernels: ModuleType, data: Data, run: Run, sums: NDArray[Any], wei
         return False
     distances = np.empty(len(data.X))
     kernels.label_distances(data.X, run.centers, run.labels, distances)
-    if data.sample_weight.size:
-        distances[data.sample_weight == 0] = 0
-    n_left = np.bincount(run.labels[distances >= 0], minlength=len(weights))
-    if data.sample_weight.size:
-        n_left = np.bincount(run.labels[data.sample_weight > 0], minlength=len(weights))
+    counted = data.sample_weight > 0 if data.sample_weight.size else np.ones(len(data.X), bool)
+    distances[~counted] = 0
+    n_left = np.bincount(run.labels[counted], minlength=len(weights))
     rounding = float(np.finfo(data.X.dtype).eps) / 2 + len(data.X) * float(np.finfo(np.float64).eps)
-    given = iter(np.argsort(-distances, kind="stable").tolist())
-    n_relocated = 0
-    for cluster in empty.tolist():
-        for row in given:
-            if math.sqrt(distances[row]) <= rounding * math.hypot(*data.X[row].tolist()):
-                return n_relocated > 0  # copies of fewer points than clusters, near the mean of themselves
-            donor = run.labels[row]
-            if n_left[donor] > 1:
-                break
-        else:
+    n_filled = 0
+    for row in np.argsort(-distances, kind="stable").tolist():
+        # Copies of one sample are as far from their mean as rounding puts it.
+        if n_filled == len(empty) or math.sqrt(distances[row]) <= rounding * math.hypot(*data.X[row].tolist()):
             break
+        donor, cluster = run.labels[row], empty[n_filled]
+        if n_left[donor] == 1:
+            continue
         weight = float(data.sample_weight[row]) if data.sample_weight.size else 1.0
         moved = weight * (data.X[row] - data.shift).astype(np.float64)
         sums[donor] -= moved
         weights[donor] -= weight
         n_left[donor] -= 1
         sums[cluster], weights[cluster] = moved, weight
-        n_relocated += 1
-    return n_relocated > 0
+        n_filled += 1
+    return n_filled > 0

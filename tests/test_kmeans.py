@@ -477,7 +477,7 @@ class TestSeeding:
     def test_the_distribution_is_exact(self, n_local_trials, weighted):
         """Each pair of rows as often as plain arithmetic says, within four standard deviations; never more."""
         X, weights = np.array([[0.0], [1.0], [3.0], [7.0]]), [1.0, 2.0, 0.5, 1.0] if weighted else [1.0] * 4
-        n_draws = 1000 if INTERPRETED else 3000
+        n_draws = 1000 if INTERPRETED else 2000
         found = {}
         for seed in range(n_draws):
             _, rows = kmeans_plusplus(X, 2, sample_weight=weights, random_state=seed, n_local_trials=n_local_trials)

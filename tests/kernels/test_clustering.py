@@ -21,7 +21,6 @@ SHAPES = [
     (23, 70, 12),
 ]
 shapes = pytest.mark.parametrize(("n_samples", "n_features", "n_clusters"), SHAPES)
-weighted = pytest.mark.parametrize("weighted", [False, True])
 N_MANY = 120 if numba.config.DISABLE_JIT else 20_000
 
 
@@ -132,8 +131,7 @@ def lloyd_step(kernels, X, weights, shift, centers, labels):
 
 class TestLloydStep:
     @shapes
-    @weighted
-    @pytest.mark.parametrize("offset", [0.0, 100.0])
+    @pytest.mark.parametrize(("weighted", "offset"), [(False, 0.0), (True, 100.0)])
     def test_against_naive(self, kernels, dtype, tolerance, rng, n_samples, n_features, n_clusters, weighted, offset):
         X, centers = make_data(rng, dtype, n_samples, n_features, n_clusters, offset)
         weights, plain_weights = make_weights(rng, dtype, n_samples, weighted)
@@ -367,8 +365,7 @@ class TestDistances:
         np.testing.assert_allclose(out, expected, rtol=1e-13)
 
     @shapes
-    @weighted
-    @pytest.mark.parametrize("offset", [0.0, 1e3, 1e8])
+    @pytest.mark.parametrize(("weighted", "offset"), [(True, 0.0), (False, 1e3), (True, 1e8)])
     def test_label_inertia(self, kernels, dtype, rng, n_samples, n_features, n_clusters, weighted, offset):
         X, centers = make_data(rng, dtype, n_samples, n_features, n_clusters, offset)
         weights, plain_weights = make_weights(rng, dtype, n_samples, weighted)
@@ -444,8 +441,7 @@ class TestColumnMoments:
 
 class TestMiniBatchUpdate:
     @shapes
-    @weighted
-    @pytest.mark.parametrize("offset", [0.0, 100.0])
+    @pytest.mark.parametrize(("weighted", "offset"), [(False, 0.0), (True, 100.0)])
     def test_against_naive(self, kernels, dtype, tolerance, rng, n_samples, n_features, n_clusters, weighted, offset):
         """One sample after another, as in the paper's algorithm 1, which gives the same mean."""
         X, centers = make_data(rng, dtype, n_samples, n_features, n_clusters, offset)

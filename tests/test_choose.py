@@ -135,7 +135,7 @@ def test_the_rule(gaps, silhouettes, expected):
 
 
 def test_the_gap_is_compared_with_the_next_one_and_its_error():
-    assert recommend(rows_of([0.5, 0.75], [0.0, 0.25], [nan, nan])).recommended == 1  # equal is enough
+    assert recommend(rows_of([0.5, 0.75], [0.0, 0.25], [nan, 0.5])).recommended == 1  # equal is enough
     assert recommend(rows_of([1.0, 1.2, 0.0], [0.5, 0.1, 0.1], [nan, nan, nan])).recommended == 2
 
 

@@ -174,14 +174,16 @@ def _relocate(kernels: ModuleType, data: Data, run: Run, sums: NDArray[Any], wei
     rounding = float(np.finfo(data.X.dtype).eps) / 2 + len(data.X) * float(np.finfo(np.float64).eps)
     n_filled = 0
     for row in np.argsort(-distances, kind="stable").tolist():
+        relative = (data.X[row] - data.shift).astype(np.float64)
+        size = math.hypot(*data.X[row].tolist()) + math.hypot(*relative.tolist())
         # Copies of one sample are as far from their mean as rounding puts it.
-        if n_filled == len(empty) or math.sqrt(distances[row]) <= rounding * math.hypot(*data.X[row].tolist()):
+        if n_filled == len(empty) or math.sqrt(distances[row]) <= rounding * size:
             break
         donor, cluster = run.labels[row], empty[n_filled]
         if n_left[donor] == 1:
             continue
         weight = float(data.sample_weight[row]) if data.sample_weight.size else 1.0
-        moved = weight * (data.X[row] - data.shift).astype(np.float64)
+        moved = weight * relative
         sums[donor] -= moved
         weights[donor] -= weight
         n_left[donor] -= 1

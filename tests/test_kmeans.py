@@ -414,18 +414,21 @@ class TestByHand:
         assert model.converged_
 
     @pytest.mark.parametrize("unit", [1, 0.1])
-    @pytest.mark.parametrize("offset", [0, 1e3, 1e6])
+    @pytest.mark.parametrize("offset", [0, 1e3, 1e5])
     @pytest.mark.parametrize("algorithm", ["lloyd", "hamerly"])
-    def test_fewer_distinct_points_than_clusters(self, rng, unit, offset, algorithm):
+    def test_fewer_distinct_points_than_clusters(self, dtype, rng, unit, offset, algorithm):
         """Each point gets a center, nobody looks for more, and no iterations are spent on rounding."""
-        X = offset + unit * np.repeat([[0, 0], [1, 2], [3, 1]], [5, 3, 7], axis=0)[rng.permutation(15)]
-        with pytest.warns(ConvergenceWarning, match="Only 3 of n_clusters=6 clusters have samples") as record:
-            model = KMeans(6, random_state=0, algorithm=algorithm).fit(X)
-        assert len(record) == 1
-        assert_consistent(model, X)
-        assert len(np.unique(model.labels_)) == 3
-        assert model.n_iter_ < 10
-        assert_allclose(model.inertia_, 0, atol=1e-18)
+        X = offset + unit * np.repeat([[0, 0], [1, 2], [3, 1], [3, 2]], [5, 3, 7, 2], axis=0)[rng.permutation(17)]
+        X, weights = X.astype(dtype), rng.choice([0.1, 0.3, 1.0], 17)
+        for init in ("k-means++", X[rng.integers(17, size=6)], X[:6] + 5):
+            with pytest.warns(ConvergenceWarning, match="Only 4 of n_clusters=6 clusters have samples") as record:
+                model = KMeans(6, init=init, random_state=0, algorithm=algorithm).fit(X, sample_weight=weights)
+            assert len(record) == 1
+            assert_consistent(model, X, weights)
+            assert len(np.unique(model.labels_)) == 4
+            assert model.n_iter_ < 10
+            squares = ((model.cluster_centers_[model.labels_] - X) ** 2).sum(axis=1)
+            assert (np.sqrt(squares) <= np.finfo(dtype).eps * np.abs(X).max(axis=1)).all()
 
     def test_collinear_points(self, rng):
         places = overlapping(rng, 60, 1, 4)

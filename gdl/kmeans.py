@@ -314,7 +314,7 @@ class KMeans(CallbackSupportMixin, BaseKMeans):
         n_found = np.count_nonzero(np.bincount(run.labels, minlength=self.n_clusters))
         if n_found < self.n_clusters:
             warnings.warn(
-                f"Only {n_found} of n_clusters={self.n_clusters} clusters have samples: X has fewer distinct points; "
+                f"Only {n_found} of n_clusters={self.n_clusters} clusters have samples: X may have fewer distinct points; "
                 "choose fewer clusters.",
                 ConvergenceWarning,
                 stacklevel=4,

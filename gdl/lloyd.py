@@ -120,6 +120,8 @@ def lloyd(
         relocated = _relocate(kernels, data, run, sums, weights)
         kernels.average_centers(sums, weights, shift, new_centers)
         if data.spherical:
+            opposite = ~new_centers.any(axis=1)  # directions that cancel have no mean: the center stays
+            new_centers[opposite] = run.centers[opposite]
             kernels.normalize_rows(new_centers, new_centers)
         kernels.center_moves(run.centers, new_centers, moves)
         run.centers, new_centers = new_centers, run.centers

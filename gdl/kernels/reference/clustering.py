@@ -121,14 +121,19 @@ def average_centers(sums, weights, shift, centers):
 def normalize_rows(X, out):
     """Rows of length 1, ``out_i = x_i / ||x_i||``; a row of zeros stays one.
 
+    Each row is divided by its largest number first, whose square could be too large or too small.
+
     Parameters
     ----------
     X : float array of shape (n_samples, n_features)
     out : float array of shape (n_samples, n_features)
         May be X itself.
     """
-    lengths = np.sqrt((X.astype(np.float64) ** 2).sum(axis=1, keepdims=True))
-    out[:] = X / np.where(lengths > 0, lengths, 1)
+    rows = X.astype(np.float64)
+    largest = np.abs(rows).max(axis=1, keepdims=True)
+    rows /= np.where(largest > 0, largest, 1)
+    lengths = np.sqrt((rows**2).sum(axis=1, keepdims=True))
+    out[:] = rows / np.where(lengths > 0, lengths, 1)
 
 
 def center_moves(centers, new_centers, moves):

@@ -314,8 +314,8 @@ class KMeans(CallbackSupportMixin, BaseKMeans):
         n_found = np.count_nonzero(np.bincount(run.labels, minlength=self.n_clusters))
         if n_found < self.n_clusters:
             warnings.warn(
-                f"Only {n_found} of n_clusters={self.n_clusters} clusters have samples: X may have fewer distinct points; "
-                "choose fewer clusters.",
+                f"Only {n_found} of n_clusters={self.n_clusters} clusters have samples: "
+                "X may have fewer distinct points; choose fewer clusters.",
                 ConvergenceWarning,
                 stacklevel=4,
             )

@@ -403,7 +403,7 @@ class TestByHand:
     @pytest.mark.parametrize("init", ["k-means++", "random", "given"])
     def test_all_points_equal(self, dtype, value, init):
         X = np.full((7, 2), value, dtype)
-        message = "Only 1 of n_clusters=3 clusters have samples: X may have fewer distinct points; choose fewer clusters"
+        message = "Only 1 of n_clusters=3 clusters have samples: X may have fewer distinct points; choose fewer"
         with pytest.warns(ConvergenceWarning, match=message) as record:
             model = KMeans(3, init=X[:3] - 1 if init == "given" else init, random_state=0).fit(X)
         assert record[0].filename == __file__

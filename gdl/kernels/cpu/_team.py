@@ -43,6 +43,8 @@ TEAM_WORK = 4_000_000
 # How long a thread spins before it sleeps: longer than any task of a call takes, so that the leader sleeps
 # only for a helper that the system has taken off its core. Then it looks again every 20 us or so.
 SPIN_US = 400
+# A call with longer tasks says how long they are; it computes at least this many operations a microsecond.
+SLOWEST_PER_US = 10_000
 SLEEP_US = 20
 # After the leader had to sleep for a helper, the other core is busy: for each microsecond lost it computes
 # this many operations alone, some 40 times as long. A sleep of 20 us takes 100 and more.
@@ -230,7 +232,7 @@ class Team:
         self._spins_per_us = 0.0
         self._call: tuple[Any, ...] = ()
 
-    def run(self, n_threads: int, function: Any, arguments: tuple[Any, ...]) -> None:
+    def run(self, n_threads: int, function: Any, arguments: tuple[Any, ...], task_work: float) -> None:
         """Run ``function(me, call, team, number, *arguments)`` in this thread and the helpers."""
         self._spins_per_us = self._spins_per_us or _spins_per_us()
         while self._n_helpers < n_threads - 1:
@@ -238,7 +240,7 @@ class Team:
             threading.Thread(target=self._help, args=(self._n_helpers,), name="gdl-helper", daemon=True).start()
         call = _new_call(n_threads)
         call[ALONE] = int(self.alone)
-        call[SPINS] = int(SPIN_US * self._spins_per_us)
+        call[SPINS] = int(max(SPIN_US, task_work / SLOWEST_PER_US) * self._spins_per_us)
         with self._lock:
             self._number += 1
             number, parked = self._number, self._parked
@@ -293,10 +295,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_team)
 
 
-def run(function: Any, work: float, *arguments: Any) -> None:
+def run(function: Any, work: float, *arguments: Any, task_work: float = 0.0) -> None:
     """Run a compiled function ``(me, call, team, number, *arguments)``, shared if the work is worth it.
 
-    ``work`` is what lies between two updates of what both threads read: of a step, not of an epoch.
+    ``work`` is what lies between two updates of what both threads read: of a step, not of an epoch. ``task_work``
+    is that of the longest task, if it may take longer than SPIN_US: else its leader would take a helper that
+    computes for one that the system has put aside.
     """
     n = n_threads() if work >= TEAM_WORK else 1
     team = _team
@@ -305,7 +309,7 @@ def run(function: Any, work: float, *arguments: Any) -> None:
         n = 1
     if n > 1 and team.taken.acquire(blocking=False):
         try:
-            team.run(n, function, arguments)
+            team.run(n, function, arguments, task_work)
         finally:
             team.taken.release()
     else:

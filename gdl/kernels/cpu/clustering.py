@@ -250,7 +250,7 @@ def assign_labels(X, shift, centers, labels):
         flat(X), n_samples, n, np.empty(0, X.dtype), writable(shift), packed, halves, k, chunks, labels,
         none, none, np.empty(chunks), none, none, np.empty(1),
     )  # fmt: skip
-    run(_lloyd_step, 2.0 * n_samples * n * k, *arguments)
+    run(_lloyd_step, 2.0 * n_samples * n * k, *arguments, task_work=2.0 * n_samples * n * k / chunks)
 
 
 def _sums_room(chunks, items):
@@ -267,7 +267,7 @@ def lloyd_step(X, sample_weight, shift, centers, labels, sums, weights, n_reassi
         flat(X), n_samples, n, writable(sample_weight), writable(shift), packed, halves, k, chunks, labels,
         _sums_room(chunks, k * n), np.empty(chunks * k), np.empty(chunks), flat(sums), weights, n_reassigned,
     )  # fmt: skip
-    run(_lloyd_step, 2.0 * n_samples * n * k, *arguments)
+    run(_lloyd_step, 2.0 * n_samples * n * k, *arguments, task_work=2.0 * n_samples * n * k / chunks)
 
 
 def bounded_step(X, sample_weight, shift, centers, moves, labels, upper, lower, sums, weights, n_reassigned, n_exact):
@@ -282,7 +282,7 @@ def bounded_step(X, sample_weight, shift, centers, moves, labels, upper, lower, 
         second_most, gaps, farthest, packed, halves, k, chunks, labels, upper, lower, _sums_room(chunks, k * n),
         np.empty(chunks * k), np.empty(2 * chunks), flat(sums), weights, n_reassigned, n_exact,
     )  # fmt: skip
-    run(_bounded_step, 2.0 * n_samples * n * k, *arguments)
+    run(_bounded_step, 2.0 * n_samples * n * k, *arguments, task_work=2.0 * n_samples * n * k / chunks)
 
 
 @njit
@@ -312,7 +312,8 @@ def column_moments(X, mean, variance):
     n_samples, n = X.shape
     chunks = n_chunks(n_samples, 2 * n)
     partial = np.empty((chunks, 2, n))
-    run(_column_moments, 10.0 * n_samples * n, flat(X), n_samples, n, chunks, partial.reshape(-1))
+    work, arguments = 10.0 * n_samples * n, (flat(X), n_samples, n, chunks, partial.reshape(-1))
+    run(_column_moments, work, *arguments, task_work=work / chunks)
     mean[:], squares = partial.sum(axis=0) / n_samples
     variance[:] = np.maximum(squares - mean**2, 0)
     mean += X[0]
@@ -342,7 +343,7 @@ def _distances_and_sum(X, sample_weight, centers, labels, out):
     chunks = n_chunks(n_samples, 1)
     partial = np.empty(chunks)
     arguments = flat(X), n_samples, n, writable(sample_weight), flat(centers), writable(labels), chunks, out, partial
-    run(_label_distances, 10.0 * n_samples * n, *arguments)
+    run(_label_distances, 10.0 * n_samples * n, *arguments, task_work=10.0 * n_samples * n / chunks)
     return partial.sum()
 
 
@@ -407,8 +408,9 @@ def _center_distances(me, call, team, number, X, n_samples, n, centers, k, chunk
 def center_distances(X, centers, out):
     """Distance of each sample to each center, from differences; a task is a chunk of samples."""
     (n_samples, n), k = X.shape, len(centers)
-    arguments = flat(X), n_samples, n, flat(centers), k, n_chunks(n_samples, 1), flat(out)
-    run(_center_distances, 4.0 * n_samples * n * k, *arguments)
+    chunks, work = n_chunks(n_samples, 1), 4.0 * n_samples * n * k
+    arguments = flat(X), n_samples, n, flat(centers), k, chunks, flat(out)
+    run(_center_distances, work, *arguments, task_work=work / chunks)
 
 
 @njit

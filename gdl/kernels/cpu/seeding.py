@@ -112,7 +112,7 @@ def candidate_potentials(X, sample_weight, candidates, closest, owners, limits, 
         flat(X), n_samples, n, writable(sample_weight), pack_candidates(writable(candidates)), k, writable(closest),
         writable(owners), writable(limits), chunks, partial.reshape(-1), width, improves,
     )  # fmt: skip
-    run(_candidate_potentials, 4.0 * n_samples * n * k, *arguments)
+    run(_candidate_potentials, 4.0 * n_samples * n * k, *arguments, task_work=4.0 * n_samples * n * k / chunks)
     potentials[:] = partial.sum(axis=0)[:k]
 
 
@@ -173,12 +173,12 @@ def weighted_sum(values, sample_weight, start, stop):
 def add_seed(X, sample_weight, seed, improves, bit, number, closest, owners, block_sums):
     """Distances of the samples that a new seed improves, and all blocks' sums; a task is a chunk of blocks."""
     n_samples, n = X.shape
-    blocks = len(block_sums)
+    blocks, chunks = len(block_sums), n_chunks(n_samples, 1)
     arguments = (
         flat(X), n_samples, n, writable(sample_weight), pack_candidates(writable(seed).reshape(1, -1)),
-        writable(improves), bit, number, closest, owners, blocks, n_chunks(n_samples, 1), block_sums,
+        writable(improves), bit, number, closest, owners, blocks, chunks, block_sums,
     )  # fmt: skip
-    run(_add_seed, 4.0 * n_samples * n, *arguments)
+    run(_add_seed, 4.0 * n_samples * n, *arguments, task_work=4.0 * n_samples * n / chunks)
 
 
 @njit

@@ -59,7 +59,7 @@ def add_rows(A, offsets, m, n, sample_weight, labels, start, k, sums, s, weights
         for i in range(m):
             add_row(A, offsets[i], n, weight_of(sample_weight, start + i), sums, s + labels[i] * n)
     else:
-        sort_by_label(labels, m, k, order, ends)
+        sort_by_label(labels, m, k, sample_weight, start, order, ends)
         i = 0
         for label in range(k):
             while ends[label] - i >= 4:
@@ -101,18 +101,23 @@ def add_four_rows(A, offsets, order, i, n, sample_weight, start, sums, s):
 
 
 @inner
-def sort_by_label(labels, m, k, order, ends):
-    """Leave the rows of each label, in turn, in ``order``, and where each label's rows end in ``ends``."""
+def sort_by_label(labels, m, k, sample_weight, start, order, ends):
+    """Leave the rows of each label, in turn, in ``order``, and where each label's rows end in ``ends``.
+
+    Rows of weight 0 are left out: where they go must not change how the others are rounded.
+    """
     ends[:k] = 0
     for i in range(m):
-        ends[labels[i]] += 1
+        if weight_of(sample_weight, start + i) > 0:
+            ends[labels[i]] += 1
     total = 0
     for label in range(k):
         total += ends[label]
         ends[label] = total - ends[label]
     for i in range(m):
-        order[ends[labels[i]]] = i
-        ends[labels[i]] += 1
+        if weight_of(sample_weight, start + i) > 0:
+            order[ends[labels[i]]] = i
+            ends[labels[i]] += 1
 
 
 @inner

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +25,26 @@ class FittedClusters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
     _metric: str
     #: What the short way of predicting needs at hand; empty until the first prediction.
     _at_hand: Any = ()
+    #: What an unfinished fit goes on from; None if there is none.
+    _progress: Any = None
+    #: The loop over steps that this model is in; None if it is in none.
+    _loop: Any = None
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Return a fitted attribute that takes work, which a loop over steps leaves until somebody asks."""
+            loop = vars(self).get("_loop")
+            if loop is None or name not in loop.LAZY:
+                return super().__getattribute__(name)  # says again what is wrong
+            return loop.attribute(name)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what is pickled and copied: all but compiled functions, which a prediction fetches again."""
+        """Return what is pickled and copied: no compiled functions, and no loop but what it has come to."""
         state: dict[str, Any] = super().__getstate__()
+        loop = state.pop("_loop", None)
+        if loop is not None:
+            state.update(loop.attributes())
         return {**state, "_at_hand": []} if "_at_hand" in state else state
 
     def _prepare(self, X: Any) -> NDArray[Any]:

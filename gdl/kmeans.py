@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from numbers import Integral, Real
 from types import ModuleType
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import get_config
 from sklearn.base import _fit_context
 from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
@@ -19,11 +24,15 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from gdl import _validation, kernels
 from gdl._clusters import FittedClusters
 from gdl._progress import ClusteringReport
-from gdl.lloyd import Data, Run, choose_shift, farthest, finish, lloyd, moments, scatter
+from gdl.kmeans_steps import KMeansSteps
+from gdl.lloyd import Data, Plan, Progress, Run, Runs, choose_shift, farthest, fingerprint, moments, scatter
 from gdl.seeding import greedy_seeds, random_seeds
+from gdl.training import HeldInterrupt
 
 ALGORITHMS = ("auto", "lloyd", "elkan", "hamerly")
 METRICS = ("euclidean", "cosine")
+#: How far the scatter of the same samples may be off on another machine.
+SAME_SCATTER = 1e-6
 
 
 class Task(NamedTuple):
@@ -34,6 +43,9 @@ class Task(NamedTuple):
     init: Any  #: "k-means++", "random", a callable, or the centers as an array
     n_init: int
     known: dict[str, Any]  #: what there is to know of X's features
+    mark: Callable[[], str]  #: returns the fingerprint of the samples
+    present: NDArray[Any] | None = None  #: the model's centers, if the fit starts there or goes on
+    unfinished: Any = None  #: progress of the fit that goes on
 
 
 class BaseKMeans(FittedClusters):
@@ -49,6 +61,7 @@ class BaseKMeans(FittedClusters):
         "random_state": ["random_state"],
         "metric": [StrOptions(set(METRICS))],
         "device": [str],
+        "warm_start": ["boolean"],
     }
     #: What ``n_init="auto"`` means for first centers that may be bad.
     _n_init_of_random: ClassVar[int]
@@ -62,6 +75,7 @@ class BaseKMeans(FittedClusters):
     random_state: Any
     metric: str
     device: str
+    warm_start: bool
 
     def _store(self, arguments: dict[str, Any]) -> None:
         """Keep the arguments of ``__init__`` as they are, which is all that ``clone`` allows."""
@@ -71,10 +85,10 @@ class BaseKMeans(FittedClusters):
     def _check(self, X: Any, sample_weight: Any) -> Task:
         """Return the arguments of a fit as kernels take them; nothing has changed if one is wrong."""
         X, weights, known = self._check_samples(X, sample_weight)
-        kernel_set = kernels.load(self.device)
+        kernel_set, mark = kernels.load(self.device), partial(fingerprint, X, weights)
         if self.metric == "cosine":
             X = _validation.on_sphere(kernel_set, X)
-        return Task(X, weights, *self._check_init(kernel_set, X), known)
+        return self._check_start(kernel_set, X, weights, known, mark)
 
     def _check_samples(self, X: Any, sample_weight: Any) -> tuple[NDArray[Any], NDArray[Any], dict[str, Any]]:
         """Return samples and weights of a fit as arrays, and what there is to know of X's features."""
@@ -89,6 +103,56 @@ class BaseKMeans(FittedClusters):
         _validation.check_total_weight(weights, "the samples")
         return X, weights, known
 
+    def _check_start(
+        self,
+        kernel_set: ModuleType,
+        X: NDArray[Any],
+        weights: NDArray[Any],
+        known: dict[str, Any],
+        mark: Callable[[], str],
+    ) -> Task:
+        """Return the arguments of a fit that begins anew, at the present centers, or where the last one stopped."""
+        if not (self.warm_start and "cluster_centers_" in vars(self)):
+            return Task(X, weights, *self._check_init(kernel_set, X), known, mark)
+        self._check_metric()
+        present = self._present_centers(X)
+        if self._progress is None or self._progress.samples != mark():
+            return Task(X, weights, self._as_init(present), 1, known, mark, present)
+        return Task(X, weights, *self._check_init(kernel_set, X), known, mark, present, self._progress)
+
+    def _check_metric(self) -> None:
+        if self.metric != self._metric:
+            raise ValueError(
+                f'metric="{self.metric}", but the centers were found with metric="{self._metric}"; set it back, or '
+                + ("fit with warm_start=False." if self.warm_start else "call fit.")
+            )
+
+    def _present_centers(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Return a copy of the model's centers."""
+        return _validation.check_centers(self.cluster_centers_, self.n_clusters, X, "cluster_centers_")
+
+    def _take_present(self, task: Task) -> Task:
+        """Return the arguments with the model's centers as they are now; refuse a model that was fitted since."""
+        if task.present is None:
+            return task
+        if task.unfinished is not None and task.unfinished is not self._progress:
+            raise RuntimeError("The model has been fitted since these steps were asked for; call steps() again.")
+        present = self._present_centers(task.X)
+        task = task._replace(present=present)
+        return task if task.unfinished is not None else task._replace(init=self._as_init(present))
+
+    def _as_init(self, centers: NDArray[Any]) -> NDArray[Any]:
+        """Return the model's centers as first centers."""
+        if self.metric != "cosine":
+            return centers
+        return _validation.on_sphere(kernels.load(self.device), centers, "cluster_centers_")
+
+    def _set(self, attributes: dict[str, Any]) -> None:
+        """Set fitted attributes, and drop those that the last fit had and this one has not."""
+        for name in ("feature_names_in_", "labels_", "_loop"):
+            self.__dict__.pop(name, None)
+        self.__dict__.update(attributes)
+
     def _check_init(self, kernel_set: ModuleType, X: NDArray[Any]) -> tuple[Any, int]:
         """Return ``init``, as an array if it is one, and from how many first centers to start."""
         init = self.init
@@ -102,7 +166,7 @@ class BaseKMeans(FittedClusters):
                 f"Explicit initial centers were passed: {type(self).__name__} starts from them once, not "
                 f"n_init={n_init} times.",
                 RuntimeWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
             n_init = 1
         return init, n_init
@@ -162,6 +226,10 @@ class KMeans(CallbackSupportMixin, BaseKMeans):
         1 minus the cosine.
     device : str, default="cpu"
         Where to compute.
+    warm_start : bool, default=False
+        Whether ``fit`` and ``steps`` go on. A fit that was stopped, by leaving the loop over ``steps``, by Ctrl-C or
+        by a callback, is finished as if nothing had stopped it: the same bits, in another process, too. After a fit
+        that has ended, or with other samples, a single run starts from the present centers, whatever ``init`` is.
 
     Attributes
     ----------
@@ -218,6 +286,9 @@ class KMeans(CallbackSupportMixin, BaseKMeans):
     copy_x: bool
     algorithm: str
 
+    labels_: NDArray[np.int32]
+    converged_: bool
+
     def __init__(
         self,
         n_clusters: int = 8,
@@ -232,6 +303,7 @@ class KMeans(CallbackSupportMixin, BaseKMeans):
         algorithm: str = "auto",
         metric: str = "euclidean",
         device: str = "cpu",
+        warm_start: bool = False,
     ) -> None:
         arguments = dict(vars())
         self._store(arguments)
@@ -253,28 +325,80 @@ class KMeans(CallbackSupportMixin, BaseKMeans):
             The estimator itself.
         """
         task = self._check(X, sample_weight)
-        kernel_set = kernels.load(self.device)
-        random_state = check_random_state(self.random_state)
-        data, tol = self._measure(kernel_set, task)
-        report = ClusteringReport(self, task.n_init * self.max_iter, X, sample_weight)
-        best = None
-        for _ in range(task.n_init):
-            centers = self._first_centers(kernel_set, task.init, task.X, task.sample_weight, random_state)
-            watch = report.watch(lambda run: self._snapshot(kernel_set, data, task, run))
-            run = lloyd(kernel_set, data, centers, self.max_iter, tol, self.algorithm, watch)
-            if best is None or (run.inertia < best.inertia and not same_clustering(run.labels, best.labels)):
-                best = run
-            if report.stopped:
-                break
-        assert best is not None
-        self.__dict__.pop("feature_names_in_", None)
-        self.__dict__.update(self._attributes(data, task, best))
+        runs = self._runs(task, *self._measure(task))
+        report = ClusteringReport(self, runs.progress.n_init * self.max_iter, X, sample_weight)
+        watch = partial(report.watch, lambda _run: self._attributes(task, runs, *runs.snapshot()))
+        try:
+            stopped_by = runs.fit(watch)
+        except BaseException:
+            if runs.can_stop():
+                self._stop(task, runs)
+            raise
+        with HeldInterrupt() as interrupt:  # or the last pass could take everything along
+            if stopped_by:
+                self._stop(task, runs)
+            else:
+                self._end(task, runs)
         report.close()
-        self._warn(best, report.stopped)
+        if stopped_by == "interrupted" or interrupt.requested:
+            warnings.warn("k-means interrupted by user.", stacklevel=3)
+        elif not stopped_by:
+            self._warn()
         return self
 
-    def _measure(self, kernel_set: ModuleType, task: Task) -> tuple[Data, float]:
+    def steps(self, X: Any, y: Any = None, sample_weight: Any = None) -> KMeansSteps:
+        """Iterate over what ``fit`` does, an iteration at a time, to look into it and to change it.
+
+        Whatever the loop's body leaves out is done when the loop goes on, so that an empty body makes ``fit``. In the
+        body and after leaving the loop, the model is fitted, with the present centers; what is written into them is in
+        force at the next step. A loop that was left can be finished by ``next``, or with ``warm_start`` by ``fit`` or
+        ``steps``, also after pickling. Callbacks are not called, and nothing is printed.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+            As in ``fit``.
+
+        Returns
+        -------
+        KMeansSteps
+            An iterator over ``gdl.kmeans_steps.KMeansStep``. Arguments are checked now, but the model is not changed
+            before the first step is taken.
+
+        Raises
+        ------
+        ValueError
+            If an argument is wrong, as in ``fit``; in the loop if NaN or infinity was written into the centers.
+        RuntimeError
+            In the loop, if the model has been fitted by another call since.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from gdl import KMeans
+        >>> X = np.array([[0.0], [1.0], [2.0], [6.0], [9.0]])
+        >>> model = KMeans(n_clusters=2, init=X[:2])
+        >>> for step in model.steps(X):
+        ...     print(step.iteration, step.inertia, step.moved.tolist(), step.new_centers.ravel().tolist())
+        0 90.0 [0, 1, 2, 3, 4] [0.0, 4.5]
+        1 27.5 [1, 2] [1.0, 7.5]
+        2 6.5 [] [1.0, 7.5]
+        >>> model.labels_.tolist()
+        [0, 0, 0, 1, 1]
+        """
+        return self._steps(X, sample_weight)
+
+    def _steps(self, X: Any, sample_weight: Any) -> KMeansSteps:
+        if not get_config()["skip_parameter_validation"]:
+            self._validate_params()
+        task = self._check(X, sample_weight)
+        return KMeansSteps(self, task, *self._measure(task))
+
+    def _measure(self, task: Task) -> tuple[Data, float]:
         """Return the data with what all runs share, and the tolerance in squared distance."""
+        kernel_set = kernels.load(self.device)
         X, weights, spherical = task.X, task.sample_weight, self.metric == "cosine"
         with np.errstate(over="ignore", invalid="ignore"):  # what is infinite is refused
             mean, variance = moments(kernel_set, X)
@@ -286,32 +410,73 @@ class KMeans(CallbackSupportMixin, BaseKMeans):
         _validation.check_spread(4 * spread if np.isfinite(total) else total, X.dtype)
         return Data(X, weights, shift, total, spherical), self.tol * float(variance.mean())
 
-    def _snapshot(self, kernel_set: ModuleType, data: Data, task: Task, run: Run) -> dict[str, Any]:
-        """Return the attributes of an estimator of its own, as if the fit had ended here."""
-        run = copy.deepcopy(run)
-        finish(kernel_set, data, run)
-        return self._attributes(data, task, run)
+    def _runs(self, task: Task, data: Data, tol: float, watched: bool = False) -> Runs:
+        """Return the runs of a fit: those that an unfinished one has left, or new ones."""
+        kernel_set, init, progress = kernels.load(self.device), task.init, self._unfinished(task, data)
+        if progress is None:
+            n_init = task.n_init
+            if task.present is not None:
+                init, n_init = self._as_init(task.present), 1
+            progress = Progress(check_random_state(self.random_state), n_init)
+        plan = Plan(self.max_iter, tol, self.algorithm)
+        choose = partial(self._first_centers, kernel_set, init, task.X, task.sample_weight)
+        return Runs(kernel_set, data, plan, progress, choose, watched)
 
-    def _attributes(self, data: Data, task: Task, run: Run) -> dict[str, Any]:
+    def _unfinished(self, task: Task, data: Data) -> Progress | None:
+        """Return a copy of an unfinished fit's progress, with the model's centers; None if it cannot go on."""
+        progress: Progress | None = task.unfinished
+        if progress is None or not math.isclose(progress.scatter, data.scatter, rel_tol=SAME_SCATTER):
+            return None
+        assert task.present is not None
+        run = copy.deepcopy(progress.run)
+        if progress.is_best_shown:
+            assert progress.best is not None
+            if not np.array_equal(task.present, progress.best.centers):
+                return None  # somebody wrote into centers that are not those of the run that goes on
+        elif run is not None:
+            run.centers = task.present
+        return replace(progress, run=run)
+
+    def _stop(self, task: Task, runs: Runs) -> None:
+        """Leave the best run so far, and what the fit can go on from."""
+        run = runs.stop()
+        self._set(self._attributes(task, runs, run, runs.progress))
+
+    def _end(self, task: Task, runs: Runs) -> None:
+        """Leave the best run."""
+        best = runs.progress.best
+        assert best is not None
+        self._set(self._attributes(task, runs, best, None))
+
+    def _attributes(self, task: Task, runs: Runs, run: Run, progress: Progress | None) -> dict[str, Any]:
         """Return all fitted attributes, to be set together."""
+        return {
+            **self._cheap_attributes(task, runs, run, progress),
+            "labels_": run.labels,
+            "inertia_": run.inertia,
+            "inertia_curve_": np.array(run.inertia_curve),
+            "n_reassigned_": np.array(run.n_reassigned, np.int64),
+        }
+
+    def _cheap_attributes(self, task: Task, runs: Runs, run: Run, progress: Progress | None) -> dict[str, Any]:
+        """Return those that take no work."""
+        if progress is not None and not progress.samples:
+            progress.samples, progress.scatter = task.mark(), runs.data.scatter
         return {
             **task.known,
             "cluster_centers_": run.centers,
-            "labels_": run.labels,
-            "inertia_": run.inertia,
             "n_iter_": run.n_iter,
             "converged_": run.converged,
-            "inertia_curve_": np.array(run.inertia_curve),
-            "n_reassigned_": np.array(run.n_reassigned, np.int64),
-            "_shift": data.shift,
+            "_shift": runs.data.shift,
             "_metric": self.metric,
             "_device": self.device,
             "_at_hand": [],
+            "_progress": progress,
         }
 
-    def _warn(self, run: Run, stopped: bool) -> None:
+    def _warn(self) -> None:
         """Say what is not well with a fit; the model is in place whatever becomes of the warning."""
-        n_found = np.count_nonzero(np.bincount(run.labels, minlength=self.n_clusters))
+        n_found = np.count_nonzero(np.bincount(self.labels_, minlength=self.n_clusters))
         if n_found < self.n_clusters:
             warnings.warn(
                 f"Only {n_found} of n_clusters={self.n_clusters} clusters have samples: "
@@ -319,23 +484,12 @@ class KMeans(CallbackSupportMixin, BaseKMeans):
                 ConvergenceWarning,
                 stacklevel=4,
             )
-        if not run.converged and not stopped:
+        if not self.converged_:
             warnings.warn(
                 f"k-means has not converged after max_iter={self.max_iter} iterations; raise max_iter or tol.",
                 ConvergenceWarning,
                 stacklevel=4,
             )
-
-
-def same_clustering(labels: NDArray[np.int32], others: NDArray[np.int32]) -> bool:
-    """Tell whether two labellings are the same but for the numbers of the clusters.
-
-    >>> same_clustering(np.array([0, 0, 1], np.int32), np.array([5, 5, 2], np.int32))
-    True
-    """
-    number = np.full(labels.max() + 1, -1, np.int32)
-    number[labels] = others
-    return bool((number[labels] == others).all())
 
 
 @validate_params({"return_n_iter": ["boolean"]}, prefer_skip_nested_validation=False)

@@ -1,6 +1,6 @@
 """The driver of mini-batch k-means: draw a batch, learn from it, move centers that nobody needs, and know when to stop.
 
-``step`` is all that learning is: ``fit`` and ``partial_fit`` differ only in where the batches come from.
+``BatchStep`` is all that learning is: ``fit`` and ``partial_fit`` differ only in where the batches come from.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from gdl._validation import check_spread
 from gdl.lloyd import choose_shift, moments
+from gdl.training import HeldInterrupt
 
 #: Steps between two choices of the point that kernels see the data from: a stream may drift away from it.
 STEPS_OF_A_SHIFT = 100
@@ -68,23 +68,64 @@ class Stream:
 Observer = Callable[[Stream], bool]
 
 
+class BatchStep:
+    """One step from one batch, in three parts, called in turn: ``predict``, ``compare`` and ``learn``.
+
+    ``keeps_centers``: whether the centers of before are kept, as ``centers``, or moved in place.
+    """
+
+    def __init__(
+        self,
+        kernels: ModuleType,
+        stream: Stream,
+        X: NDArray[Any],
+        sample_weight: NDArray[Any],
+        rule: Rule,
+        keeps_centers: bool = False,
+    ) -> None:
+        self.kernels, self.stream, self.X, self.sample_weight = kernels, stream, X, sample_weight
+        self.rule, self.keeps_centers = rule, keeps_centers
+        if stream.n_steps % STEPS_OF_A_SHIFT == 0:
+            stream.shift = shift_of(kernels, X, rule.spherical)
+        self.centers = stream.centers
+        self.labels = np.empty(len(X), np.int32)
+        self.inertia = math.nan  #: mean
+        self.reassigned = np.empty(0, np.intp)  #: numbers of the centers that were put elsewhere
+
+    def predict(self) -> None:
+        """Assign the samples."""
+        self.kernels.assign_labels(self.X, self.stream.shift, self.centers, self.labels)
+
+    def compare(self) -> None:
+        """Take the mean inertia."""
+        inertia = np.empty(1)
+        self.kernels.label_inertia(self.X, self.sample_weight, self.centers, self.labels, inertia)
+        mean_inertia = float(inertia[0]) / total_weight(self.sample_weight, len(self.X))
+        check_spread(mean_inertia, self.X.dtype)
+        self.inertia = mean_inertia / (2 if self.rule.spherical else 1)
+
+    def learn(self) -> None:
+        """Move the centers, and give those that see few samples a new place."""
+        stream, rule = self.stream, self.rule
+        if self.keeps_centers:
+            stream.centers = self.centers.copy()
+        if rule.forgetting > 0:
+            stream.counts *= 1 - rule.forgetting
+        due = _reassignment_is_due(stream)
+        self.kernels.mini_batch_update(self.X, self.sample_weight, self.labels, stream.centers, stream.counts)
+        if rule.spherical:
+            self.kernels.normalize_rows(stream.centers, stream.centers)
+        if due and rule.reassignment_ratio > 0:
+            self.reassigned = _reassign(stream, self.X, rule.reassignment_ratio)
+        stream.log(self.inertia, len(self.reassigned))
+
+
 def step(kernels: ModuleType, stream: Stream, X: NDArray[Any], sample_weight: NDArray[Any], rule: Rule) -> None:
     """Learn from one batch: assign its samples, move the centers, and give those that see few a new place."""
-    if stream.n_steps % STEPS_OF_A_SHIFT == 0:
-        stream.shift = shift_of(kernels, X, rule.spherical)
-    labels, inertia = np.empty(len(X), np.int32), np.empty(1)
-    kernels.assign_labels(X, stream.shift, stream.centers, labels)
-    kernels.label_inertia(X, sample_weight, stream.centers, labels, inertia)
-    mean_inertia = float(inertia[0]) / total_weight(sample_weight, len(X))
-    check_spread(mean_inertia, X.dtype)
-    if rule.forgetting > 0:
-        stream.counts *= 1 - rule.forgetting
-    due = _reassignment_is_due(stream)
-    kernels.mini_batch_update(X, sample_weight, labels, stream.centers, stream.counts)
-    if rule.spherical:
-        kernels.normalize_rows(stream.centers, stream.centers)
-    n_reassigned = _reassign(stream, X, rule.reassignment_ratio) if due and rule.reassignment_ratio > 0 else 0
-    stream.log(mean_inertia / (2 if rule.spherical else 1), n_reassigned)
+    parts = BatchStep(kernels, stream, X, sample_weight, rule)
+    parts.predict()
+    parts.compare()
+    parts.learn()
 
 
 def shift_of(kernels: ModuleType, X: NDArray[Any], spherical: bool) -> NDArray[Any]:
@@ -112,8 +153,8 @@ def _reassignment_is_due(stream: Stream) -> bool:
     return False
 
 
-def _reassign(stream: Stream, X: NDArray[Any], ratio: float) -> int:
-    """Put centers that have seen few samples on random samples of the batch; return how many.
+def _reassign(stream: Stream, X: NDArray[Any], ratio: float) -> NDArray[np.intp]:
+    """Put centers that have seen few samples on random samples of the batch; return their numbers.
 
     As scikit-learn does it: at most half as many as the batch has samples, and with the smallest count of the
     others, or they would be put elsewhere at once.
@@ -124,44 +165,12 @@ def _reassign(stream: Stream, X: NDArray[Any], ratio: float) -> int:
         few[np.argsort(counts)[len(X) // 2 :]] = False
     if few.all():  # with a ratio above 1; somebody's count has to be the measure
         few[counts.argmax()] = False
-    n_reassigned = int(few.sum())
-    if n_reassigned:
+    reassigned = np.flatnonzero(few)
+    if len(reassigned):
         assert stream.random_state is not None
-        stream.centers[few] = X[stream.random_state.choice(len(X), replace=False, size=n_reassigned)]
+        stream.centers[few] = X[stream.random_state.choice(len(X), replace=False, size=len(reassigned))]
         counts[few] = counts[~few].min()
-    return n_reassigned
-
-
-def learn(
-    kernels: ModuleType,
-    X: NDArray[Any],
-    sample_weight: NDArray[Any],
-    stream: Stream,
-    rule: Rule,
-    plan: Plan,
-    observe: Observer | None = None,
-) -> Stopping:
-    """Learn from batches drawn by weight, with replacement, until the plan says to stop."""
-    assert stream.random_state is not None
-    cumulative = cumulative_weights(sample_weight, len(X))
-    batch = np.empty((stream.batch_size, X.shape[1]), X.dtype)
-    moves, no_weights = np.zeros(len(stream.centers)), np.empty(0, X.dtype)
-    stopping, alpha = Stopping(), min(2.0 * stream.batch_size / (len(X) + 1), 1.0)
-    for _ in range(plan.n_steps):
-        # What random_state.choice(n, size, p=...) draws; choice() would add the weights up again for each batch.
-        rows = cumulative.searchsorted(stream.random_state.random_sample(stream.batch_size), side="right")
-        X.take(rows, axis=0, out=batch, mode="clip")  # any other mode makes a copy
-        if rule.spherical:
-            kernels.normalize_rows(batch, batch)
-        before = stream.centers.copy() if plan.tol > 0 else stream.centers
-        step(kernels, stream, batch, no_weights, rule)
-        if plan.tol > 0:
-            kernels.center_moves(before, stream.centers, moves)
-        stopping.judge(stream.inertia_curve[-1], alpha, float((moves**2).sum()), plan)
-        stop = observe is not None and observe(stream)
-        if stopping.converged or stop:
-            break
-    return stopping
+    return reassigned
 
 
 @dataclass
@@ -192,6 +201,100 @@ class Stopping:
         self.converged = at_rest or (
             plan.max_no_improvement is not None and self._n_no_improvement >= plan.max_no_improvement
         )
+
+
+@dataclass
+class StreamProgress:
+    """A fit that has not ended: all that it takes to go on exactly where it stopped, but for the samples."""
+
+    stream: Stream
+    stopping: Stopping = field(default_factory=Stopping)
+    rows: NDArray[np.int64] | None = None  #: drawn for the next step
+    samples: str = ""  #: their fingerprint
+
+
+class Learner:
+    """Learns from batches drawn by weight, with replacement, until the plan says to stop.
+
+    ``progress`` holds what outlives the fit. If it is ``watched``, somebody looks between the parts of a step.
+    """
+
+    def __init__(
+        self,
+        kernels: ModuleType,
+        X: NDArray[Any],
+        sample_weight: NDArray[Any],
+        rule: Rule,
+        plan: Plan,
+        progress: StreamProgress,
+        watched: bool = False,
+    ) -> None:
+        self.kernels, self.X, self.sample_weight, self.rule, self.plan = kernels, X, sample_weight, rule, plan
+        self.progress, self.watched = progress, watched
+        stream = progress.stream
+        self.cumulative = cumulative_weights(sample_weight, len(X))
+        self.batch = np.empty((stream.batch_size, X.shape[1]), X.dtype)
+        self.moves, self.no_weights = np.zeros(len(stream.centers)), np.empty(0, X.dtype)
+        self.alpha = min(2.0 * stream.batch_size / (len(X) + 1), 1.0)
+        self.is_whole = True
+        self.parts: BatchStep
+
+    def goes_on(self) -> bool:
+        """Tell whether there is another step."""
+        return not self.progress.stopping.converged and self.progress.stream.n_steps < self.plan.n_steps
+
+    def step(self) -> None:
+        """Do a whole step."""
+        self.begin()
+        self.parts.predict()
+        self.parts.compare()
+        self.learn()
+
+    def begin(self) -> None:
+        """Take the next batch."""
+        progress, stream = self.progress, self.progress.stream
+        if progress.rows is None:
+            assert stream.random_state is not None
+            # What random_state.choice(n, size, p=...) draws; choice() would add the weights up again for each batch.
+            draws = stream.random_state.random_sample(stream.batch_size)
+            progress.rows = self.cumulative.searchsorted(draws, side="right")
+        self.X.take(progress.rows, axis=0, out=self.batch, mode="clip")  # any other mode makes a copy
+        if self.rule.spherical:
+            self.kernels.normalize_rows(self.batch, self.batch)
+        keeps_centers = self.watched or self.plan.tol > 0
+        self.parts = BatchStep(self.kernels, stream, self.batch, self.no_weights, self.rule, keeps_centers)
+
+    def learn(self) -> None:
+        """Learn from the batch, and judge whether anything still improves."""
+        self.is_whole = False
+        self.parts.learn()
+        if self.plan.tol > 0:
+            self.kernels.center_moves(self.parts.centers, self.progress.stream.centers, self.moves)
+        self.progress.stopping.judge(self.parts.inertia, self.alpha, float((self.moves**2).sum()), self.plan)
+        self.progress.rows = None
+        self.is_whole = True
+
+    def fit(self, observe: Observer | None) -> str:
+        """Learn to the end; return what ended it before: "callback", "interrupted", or nothing.
+
+        What a callback raises goes through.
+        """
+        try:
+            with HeldInterrupt() as interrupt:
+                while self.goes_on():
+                    self.step()
+                    if observe is not None and observe(self.progress.stream) and self.goes_on():
+                        return "callback"
+                    interrupt.check()
+        except KeyboardInterrupt:
+            if not self.can_stop():
+                raise
+            return "interrupted"
+        return ""
+
+    def can_stop(self) -> bool:
+        """Tell whether there is something to show: at least one step, and none in pieces."""
+        return self.is_whole and self.progress.stream.n_steps > 0
 
 
 def cumulative_weights(sample_weight: NDArray[Any], n_samples: int) -> NDArray[np.float64]:
@@ -254,14 +357,3 @@ def _parts(kernels: ModuleType, X: NDArray[Any], spherical: bool) -> Iterator[tu
         part = np.empty_like(X[rows])
         kernels.normalize_rows(X[rows], part)
         yield rows, part
-
-
-@contextmanager
-def undrawn_on_failure(random_state: np.random.RandomState) -> Iterator[None]:
-    """Put the random numbers back if anything fails, so that a call that failed leaves no trace."""
-    before = random_state.get_state()
-    try:
-        yield
-    except BaseException:
-        random_state.set_state(before)
-        raise

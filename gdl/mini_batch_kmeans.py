@@ -6,6 +6,7 @@ import copy
 import math
 import warnings
 from dataclasses import replace
+from functools import partial
 from numbers import Integral, Real
 from types import ModuleType
 from typing import Any, ClassVar, Self
@@ -22,20 +23,24 @@ from sklearn.utils.validation import check_is_fitted
 from gdl import _validation, kernels
 from gdl._progress import MiniBatchReport
 from gdl.kmeans import BaseKMeans, Task
+from gdl.kmeans_steps import MiniBatchSteps
+from gdl.lloyd import fingerprint
 from gdl.mini_batch import (
+    Learner,
     Plan,
     Rule,
     Stopping,
     Stream,
+    StreamProgress,
     draw_sample,
     finish,
-    learn,
     mean_variance,
     shift_of,
     step,
     total_weight,
-    undrawn_on_failure,
 )
+from gdl.seeding import undrawn_on_failure
+from gdl.training import HeldInterrupt
 
 
 class MiniBatchKMeans(CallbackSupportMixin, BaseKMeans):
@@ -79,6 +84,10 @@ class MiniBatchKMeans(CallbackSupportMixin, BaseKMeans):
     forgetting : float, default=0.0
         Share of its past, in [0, 1), that each center forgets before each step, so that it follows data that drift.
         0 weighs all samples alike, and centers move less and less.
+    warm_start : bool, default=False
+        Whether ``fit`` and ``steps`` go on. A fit that was stopped, by leaving the loop over ``steps``, by Ctrl-C or
+        by a callback, is finished as if nothing had stopped it: the same bits, in another process, too. After a fit
+        that has ended, or with other samples, a new one starts from the present centers, whatever ``init`` is.
 
     Attributes
     ----------
@@ -169,6 +178,7 @@ class MiniBatchKMeans(CallbackSupportMixin, BaseKMeans):
         metric: str = "euclidean",
         device: str = "cpu",
         forgetting: float = 0.0,
+        warm_start: bool = False,
     ) -> None:
         arguments = dict(vars())
         self._store(arguments)
@@ -202,21 +212,101 @@ class MiniBatchKMeans(CallbackSupportMixin, BaseKMeans):
             The estimator itself.
         """
         task = self._check(X, sample_weight)
-        kernel_set, rule, n_samples = kernels.load(self.device), self._rule(), len(task.X)
-        batch_size, sample_size = min(self.batch_size, n_samples), self._sample_size(n_samples)
-        tol = self.tol * mean_variance(kernel_set, task.X, rule.spherical) if self.tol > 0 else 0.0
-        plan = Plan(self.max_iter * n_samples // batch_size, tol, self.max_no_improvement)
-        report = MiniBatchReport(self, plan.n_steps, X, sample_weight)
-        random_state = check_random_state(self.random_state)
-        with undrawn_on_failure(random_state):
-            centers = self._choose_centers(kernel_set, task, sample_size, random_state)
-            stream = Stream(centers, np.zeros(len(centers)), batch_size, random_state)
-            observe = report.watch_steps(lambda stream: self._snapshot(kernel_set, task, stream))
-            stopping = learn(kernel_set, task.X, task.sample_weight, stream, rule, plan, observe)
-            stream.random_state = None  # as in scikit-learn, partial_fit begins its own draws
-            self._set(self._attributes(kernel_set, task, stream, stopping))
-        report.close_steps(stream)
+        learner = self._learner(task, *self._plan(task), self._sample_size(len(task.X)))
+        report = MiniBatchReport(self, learner.plan.n_steps, X, sample_weight)
+        try:
+            stopped_by = learner.fit(report.watch_steps(lambda _stream: self._snapshot(task, learner)))
+        except BaseException:
+            if learner.can_stop():
+                self._leave(task, learner, is_over=False)
+            raise
+        with HeldInterrupt() as interrupt:  # or the last pass could take everything along
+            self._leave(task, learner, is_over=not stopped_by)
+        report.close_steps(learner.progress.stream)
+        if stopped_by == "interrupted" or interrupt.requested:
+            warnings.warn("k-means interrupted by user.", stacklevel=3)
         return self
+
+    def steps(self, X: Any, y: Any = None, sample_weight: Any = None) -> MiniBatchSteps:
+        """Iterate over what ``fit`` does, a batch at a time, to look into it and to change it.
+
+        Whatever the loop's body leaves out is done when the loop goes on, so that an empty body makes ``fit``. In the
+        body and after leaving the loop, the model is fitted, with the present centers; what is written into them is in
+        force at the next step. A loop that was left can be finished by ``next``, or with ``warm_start`` by ``fit`` or
+        ``steps``, also after pickling. Callbacks are not called, and nothing is printed.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+            As in ``fit``.
+
+        Returns
+        -------
+        MiniBatchSteps
+            An iterator over ``gdl.kmeans_steps.MiniBatchStep``. Arguments are checked now, but the model is not
+            changed before the first step is taken.
+
+        Raises
+        ------
+        ValueError
+            If an argument is wrong, as in ``fit``; in the loop if NaN or infinity was written into the centers.
+        RuntimeError
+            In the loop, if the model has been fitted by another call since.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from gdl import MiniBatchKMeans
+        >>> X = np.array([[0.0], [1.0], [2.0], [6.0], [9.0]])
+        >>> model = MiniBatchKMeans(n_clusters=2, init=X[[0, 4]], batch_size=3, max_iter=1, random_state=0)
+        >>> for step in model.steps(X):
+        ...     print(step.batch.tolist(), step.labels.tolist(), step.counts.tolist(), step.new_centers.tolist())
+        [4, 3, 1] [1, 1, 0] [1.0, 2.0] [[1.0], [7.5]]
+        """
+        return self._steps(X, sample_weight)
+
+    def _steps(self, X: Any, sample_weight: Any) -> MiniBatchSteps:
+        if not get_config()["skip_parameter_validation"]:
+            self._validate_params()
+        task = self._check(X, sample_weight)
+        return MiniBatchSteps(self, task, *self._plan(task), self._sample_size(len(task.X)))
+
+    def _plan(self, task: Task) -> tuple[Plan, int]:
+        """Return when to stop, and the size of a batch."""
+        batch_size = min(self.batch_size, len(task.X))
+        spherical = self.metric == "cosine"
+        tol = self.tol * mean_variance(kernels.load(self.device), task.X, spherical) if self.tol > 0 else 0.0
+        return Plan(self.max_iter * len(task.X) // batch_size, tol, self.max_no_improvement), batch_size
+
+    def _learner(self, task: Task, plan: Plan, batch_size: int, sample_size: int, watched: bool = False) -> Learner:
+        """Return what learns: from where an unfinished fit has stopped, or from first centers."""
+        kernel_set, progress = kernels.load(self.device), task.unfinished
+        if progress is not None:
+            assert task.present is not None
+            stream = copy.deepcopy(replace(progress.stream, random_state=None))
+            stream.centers, stream.random_state = task.present, progress.stream.random_state
+            rows = progress.rows if stream.batch_size == batch_size else None
+            stream.batch_size = batch_size
+            progress = replace(progress, stream=stream, stopping=copy.copy(progress.stopping), rows=rows)
+        else:
+            random_state = check_random_state(self.random_state)
+            with undrawn_on_failure(random_state):
+                centers = self._choose_centers(kernel_set, task, sample_size, random_state)
+            progress = StreamProgress(Stream(centers, np.zeros(len(centers)), batch_size, random_state))
+        return Learner(kernel_set, task.X, task.sample_weight, self._rule(), plan, progress, watched)
+
+    def _leave(self, task: Task, learner: Learner, is_over: bool) -> None:
+        """Set all attributes, and with them what an unfinished fit goes on from."""
+        progress = learner.progress
+        attributes = self._attributes(learner.kernels, task, progress.stream, progress.stopping)
+        if is_over:
+            progress.stream.random_state = None  # as in scikit-learn, partial_fit begins its own draws
+        else:
+            progress.samples = task.mark()
+            attributes["_progress"] = progress
+        self._set(attributes)
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Learn from one batch, going on where the last ``fit`` or ``partial_fit`` stopped.
@@ -244,7 +334,8 @@ class MiniBatchKMeans(CallbackSupportMixin, BaseKMeans):
         kernel_set, rule, n_samples = kernels.load(self.device), self._rule(), len(task.X)
         batch = _validation.on_sphere(kernel_set, task.X) if rule.spherical else task.X
         sample_size = 0 if fitted else self._sample_size(n_samples)
-        random_state = self._stream.random_state if fitted else None
+        # As in scikit-learn, the draws are not those of a fit, unfinished or not.
+        random_state = self._stream.random_state if fitted and self._progress is None else None
         if random_state is None:
             random_state = check_random_state(self.random_state)
         with undrawn_on_failure(random_state):
@@ -284,23 +375,18 @@ class MiniBatchKMeans(CallbackSupportMixin, BaseKMeans):
         check_finite_total(weights)
         if self.metric == "cosine":
             _validation.check_directions(X)
-        return Task(X, weights, *self._check_init(kernels.load(self.device), X), known)
+        return self._check_start(kernels.load(self.device), X, weights, known, partial(fingerprint, X, weights))
 
     def _check_batch(self, X: Any, sample_weight: Any) -> Task:
         """Return the arguments of a step that goes on, with a copy of the centers as ``init``."""
         _validation.check_device(self.device)
-        if self.metric != self._metric:
-            raise ValueError(
-                f'metric="{self.metric}", but the centers were found with metric="{self._metric}"; set it back, or '
-                "call fit."
-            )
+        self._check_metric()
         known = {name: vars(self)[name] for name in ("n_features_in_", "feature_names_in_") if name in vars(self)}
         X, known = _validation.check_unlabelled(self, X, self.cluster_centers_.dtype, known)
         weights = _validation.check_weights(sample_weight, X)
         _validation.check_total_weight(weights, "the samples")
         check_finite_total(weights)
-        centers = _validation.check_centers(self.cluster_centers_, self.n_clusters, X, "cluster_centers_")
-        return Task(X, weights, centers, 1, known)
+        return Task(X, weights, self._present_centers(X), 1, known, partial(fingerprint, X, weights))
 
     def _sample_size(self, n_samples: int) -> int:
         """Return how many rows first centers are chosen from."""
@@ -358,30 +444,40 @@ class MiniBatchKMeans(CallbackSupportMixin, BaseKMeans):
     def _rule(self) -> Rule:
         return Rule(float(self.reassignment_ratio), float(self.forgetting), self.metric == "cosine")
 
-    def _snapshot(self, kernel_set: ModuleType, task: Task, stream: Stream) -> dict[str, Any]:
-        """Return the attributes of an estimator of its own, as if the fit had ended here."""
-        stream = copy.deepcopy(replace(stream, random_state=None))
-        return self._attributes(kernel_set, task, stream, Stopping(stream.inertia_curve[-1]))
+    def _snapshot(self, task: Task, learner: Learner) -> dict[str, Any]:
+        """Return the attributes of an estimator of its own, of a fit that was stopped here."""
+        progress = copy.deepcopy(learner.progress)
+        progress.samples = task.mark()
+        attributes = self._attributes(learner.kernels, task, progress.stream, progress.stopping)
+        return {**attributes, "_progress": progress}
 
     def _attributes(
         self, kernel_set: ModuleType, task: Task, stream: Stream, stopping: Stopping | None = None
     ) -> dict[str, Any]:
         """Return all fitted attributes, to be set together; ``stopping`` only after a fit."""
+        attributes = self._labels_and_inertia(kernel_set, task, stream, stopping)
+        return {**attributes, **self._cheap_attributes(task, stream, stopping)}
+
+    def _labels_and_inertia(
+        self, kernel_set: ModuleType, task: Task, stream: Stream, stopping: Stopping | None
+    ) -> dict[str, Any]:
+        """Return the attributes that take a pass over the samples."""
         X, weights, spherical = task.X, task.sample_weight, self.metric == "cosine"
-        attributes: dict[str, Any] = {}
         if self.compute_labels:
             labels, inertia = finish(kernel_set, X, weights, stream.centers, stream.shift, spherical)
-            attributes["labels_"] = labels
-        else:
-            mean_inertia = stream.inertia_curve[-1] if stopping is None else stopping.inertia
-            inertia = mean_inertia * total_weight(weights, len(X))
+            return {"labels_": labels, "inertia_": inertia}
+        mean_inertia = stream.inertia_curve[-1] if stopping is None else stopping.inertia
+        return {"inertia_": mean_inertia * total_weight(weights, len(X))}
+
+    def _cheap_attributes(self, task: Task, stream: Stream, stopping: Stopping | None) -> dict[str, Any]:
+        """Return the other attributes."""
+        attributes: dict[str, Any] = {}
         if stopping is not None:
-            attributes["n_iter_"] = math.ceil(stream.n_steps * stream.batch_size / len(X))
+            attributes["n_iter_"] = math.ceil(stream.n_steps * stream.batch_size / len(task.X))
         return {
             **task.known,
             **attributes,
             "cluster_centers_": stream.centers,
-            "inertia_": inertia,
             "n_steps_": stream.n_steps,
             "converged_": stopping is not None and stopping.converged,
             "_stream": stream,
@@ -389,13 +485,8 @@ class MiniBatchKMeans(CallbackSupportMixin, BaseKMeans):
             "_metric": self.metric,
             "_device": self.device,
             "_at_hand": [],
+            "_progress": None,
         }
-
-    def _set(self, attributes: dict[str, Any]) -> None:
-        """Set fitted attributes, and drop those that the last fit had and this one has not."""
-        for name in ("feature_names_in_", "labels_"):
-            self.__dict__.pop(name, None)
-        self.__dict__.update(attributes)
 
 
 def check_finite_total(weights: NDArray[Any]) -> None:

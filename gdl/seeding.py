@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -82,3 +84,14 @@ def random_seeds(
         )
     seeds = random_state.choice(n_samples, size=n_clusters, replace=False, p=weights / weights.sum())
     return np.asarray(seeds, np.int64)
+
+
+@contextmanager
+def undrawn_on_failure(random_state: np.random.RandomState) -> Iterator[None]:
+    """Put the random numbers back if anything fails, so that a call that failed leaves no trace."""
+    before = random_state.get_state()
+    try:
+        yield
+    except BaseException:
+        random_state.set_state(before)
+        raise

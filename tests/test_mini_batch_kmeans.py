@@ -609,6 +609,7 @@ def test_parameters_and_defaults_are_scikit_learns():
         "metric": "euclidean",
         "device": "cpu",
         "forgetting": 0.0,
+        "warm_start": False,
     }
 
 

@@ -41,7 +41,7 @@ class FittedClusters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled and copied: no compiled functions, and no loop but what it has come to."""
-        state: dict[str, Any] = super().__getstate__()
+        state = dict(super().__getstate__())
         loop = state.pop("_loop", None)
         if loop is not None:
             state.update(loop.attributes())

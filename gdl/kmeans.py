@@ -141,6 +141,10 @@ class BaseKMeans(FittedClusters):
         task = task._replace(present=present)
         return task if task.unfinished is not None else task._replace(init=self._as_init(present))
 
+    def _draws_of(self, random_state: np.random.RandomState) -> np.random.RandomState:
+        """Return what an unfinished fit draws from: the user's own, or a copy, for copies of the model have it, too."""
+        return random_state if random_state is self.random_state else copy.deepcopy(random_state)
+
     def _as_init(self, centers: NDArray[Any]) -> NDArray[Any]:
         """Return the model's centers as first centers."""
         if self.metric != "cosine":
@@ -435,7 +439,7 @@ class KMeans(CallbackSupportMixin, BaseKMeans):
                 return None  # somebody wrote into centers that are not those of the run that goes on
         elif run is not None:
             run.centers = task.present
-        return replace(progress, run=run)
+        return replace(progress, run=run, random_state=self._draws_of(progress.random_state))
 
     def _stop(self, task: Task, runs: Runs) -> None:
         """Leave the best run so far, and what the fit can go on from."""

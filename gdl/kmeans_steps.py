@@ -283,18 +283,30 @@ class MiniBatchSteps(Steps):
 
 
 class Step:
-    """What the steps of both estimators share: three parts, each done once, and only until the loop goes on."""
+    """What the steps of both estimators share: three parts, and a look at the arrays only until the loop goes on."""
 
     def __init__(self, steps: Steps) -> None:
         self._steps = steps
+        self._distances: NDArray[np.float64] | None = None
 
     def _after(self, n_parts: int) -> None:
         """See to it that these parts are done."""
         if self._steps._step is not self or self._steps._is_over:
             raise RuntimeError(
-                "This step is over and its arrays are used for the next; copy in the loop what is to stay."
+                "This step has passed, and its arrays hold the numbers of a later one; copy what is to stay while the "
+                "loop's body has the step."
             )
         self._steps._advance(n_parts)
+
+    def _do(self, part: int, again: bool = True) -> None:
+        """Do this part and those before it that are not done; ``again`` even if it is done."""
+        self._after(0)
+        if self._steps._n_done == LEARN:
+            raise RuntimeError("This step has learned already and cannot be taken up again; go on to the next.")
+        if again:
+            self._steps._n_done = min(self._steps._n_done, part - 1)
+        self._distances = None
+        self._after(part)
 
 
 def read_only(array: NDArray[Any]) -> NDArray[Any]:
@@ -351,22 +363,24 @@ class KMeansStep(Step):
         super().__init__(steps)
         self._lloyd = lloyd
         self.run, self.iteration = run, lloyd.run.n_iter
-        self._distances: NDArray[np.float64] | None = None
 
     def predict(self) -> NDArray[np.int32]:
-        """Assign each sample to its nearest center, and add up each cluster in the same pass; return the labels."""
-        self._after(PREDICT)
-        return read_only(self._lloyd.labels)
+        """Assign each sample to its nearest center, and add up each cluster in the same pass; return the labels.
+
+        May be called again after a change of the centers, as long as the step has not learned.
+        """
+        self._do(PREDICT)
+        return self.labels
 
     def compare(self) -> float:
         """Take the inertia, and give empty clusters a sample; return the inertia."""
-        self._after(COMPARE)
-        return self._lloyd.inertia
+        self._do(COMPARE, again=False)  # the sums have changed if a cluster was empty
+        return self.inertia
 
     def learn(self) -> NDArray[Any]:
         """Move each center to the mean of its cluster; return the new centers."""
-        self._after(LEARN)
-        return self._lloyd.new_centers
+        self._do(LEARN)
+        return self.new_centers
 
     @property
     def centers(self) -> NDArray[Any]:
@@ -382,7 +396,8 @@ class KMeansStep(Step):
     @property
     def labels(self) -> NDArray[np.int32]:
         """Number of each sample's nearest center."""
-        return self.predict()
+        self._after(PREDICT)
+        return read_only(self._lloyd.labels)
 
     @property
     def distances(self) -> NDArray[np.float64]:
@@ -422,7 +437,8 @@ class KMeansStep(Step):
     @property
     def inertia(self) -> float:
         """Weighted sum of the squared distances."""
-        return self.compare()
+        self._after(COMPARE)
+        return self._lloyd.inertia
 
     @property
     def empty(self) -> NDArray[np.int64]:
@@ -433,7 +449,8 @@ class KMeansStep(Step):
     @property
     def new_centers(self) -> NDArray[Any]:
         """Centers after the step."""
-        return self.learn()
+        self._after(LEARN)
+        return self._lloyd.new_centers
 
     @property
     def moves(self) -> NDArray[np.float64]:
@@ -489,22 +506,24 @@ class MiniBatchStep(Step):
         self.iteration = learner.progress.stream.n_steps
         assert learner.progress.rows is not None
         self.batch: NDArray[np.int64] = read_only(learner.progress.rows)
-        self._distances: NDArray[np.float64] | None = None
 
     def predict(self) -> NDArray[np.int32]:
-        """Assign each sample of the batch to its nearest center; return the labels."""
-        self._after(PREDICT)
-        return self._parts.labels
+        """Assign each sample of the batch to its nearest center; return the labels.
+
+        May be called again after a change of the centers or the inputs, as long as the step has not learned.
+        """
+        self._do(PREDICT)
+        return self.labels
 
     def compare(self) -> float:
         """Take the mean inertia, and return it."""
-        self._after(COMPARE)
-        return self._parts.inertia
+        self._do(COMPARE)
+        return self.inertia
 
     def learn(self) -> NDArray[Any]:
         """Move the centers, and give those that see few samples a new place; return the new centers."""
-        self._after(LEARN)
-        return self._learner.progress.stream.centers
+        self._do(LEARN)
+        return self.new_centers
 
     @property
     def inputs(self) -> NDArray[Any]:
@@ -521,7 +540,8 @@ class MiniBatchStep(Step):
     @property
     def labels(self) -> NDArray[np.int32]:
         """Number of each sample's nearest center."""
-        return self.predict()
+        self._after(PREDICT)
+        return self._parts.labels
 
     @property
     def distances(self) -> NDArray[np.float64]:
@@ -535,12 +555,14 @@ class MiniBatchStep(Step):
     @property
     def inertia(self) -> float:
         """Mean of the squared distances."""
-        return self.compare()
+        self._after(COMPARE)
+        return self._parts.inertia
 
     @property
     def new_centers(self) -> NDArray[Any]:
         """Centers after the step."""
-        return self.learn()
+        self._after(LEARN)
+        return self._learner.progress.stream.centers
 
     @property
     def counts(self) -> NDArray[np.float64]:

@@ -286,7 +286,7 @@ class MiniBatchKMeans(CallbackSupportMixin, BaseKMeans):
         if progress is not None:
             assert task.present is not None
             stream = copy.deepcopy(replace(progress.stream, random_state=None))
-            stream.centers, stream.random_state = task.present, progress.stream.random_state
+            stream.centers, stream.random_state = task.present, self._draws_of(progress.stream.random_state)
             rows = progress.rows if stream.batch_size == batch_size else None
             stream.batch_size = batch_size
             progress = replace(progress, stream=stream, stopping=copy.copy(progress.stopping), rows=rows)

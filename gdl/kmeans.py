@@ -26,8 +26,7 @@ from gdl._clusters import FittedClusters
 from gdl._progress import ClusteringReport
 from gdl.kmeans_steps import KMeansSteps
 from gdl.lloyd import Data, Plan, Progress, Run, Runs, choose_shift, farthest, fingerprint, moments, scatter
-from gdl.seeding import greedy_seeds, random_seeds
-from gdl.training import HeldInterrupt
+from gdl.seeding import greedy_seeds, random_seeds, undrawn_on_failure
 
 ALGORITHMS = ("auto", "lloyd", "elkan", "hamerly")
 METRICS = ("euclidean", "cosine")
@@ -334,17 +333,16 @@ class KMeans(CallbackSupportMixin, BaseKMeans):
         watch = partial(report.watch, lambda _run: self._attributes(task, runs, *runs.snapshot()))
         try:
             stopped_by = runs.fit(watch)
-        except BaseException:
-            if runs.can_stop():
-                self._stop(task, runs)
-            raise
-        with HeldInterrupt() as interrupt:  # or the last pass could take everything along
             if stopped_by:
                 self._stop(task, runs)
             else:
                 self._end(task, runs)
+        except BaseException:
+            if runs.can_stop():
+                self._stop(task, runs)
+            raise
         report.close()
-        if stopped_by == "interrupted" or interrupt.requested:
+        if stopped_by == "interrupted":
             warnings.warn("k-means interrupted by user.", stacklevel=3)
         elif not stopped_by:
             self._warn()
@@ -417,13 +415,20 @@ class KMeans(CallbackSupportMixin, BaseKMeans):
     def _runs(self, task: Task, data: Data, tol: float, watched: bool = False) -> Runs:
         """Return the runs of a fit: those that an unfinished one has left, or new ones."""
         kernel_set, init, progress = kernels.load(self.device), task.init, self._unfinished(task, data)
+        n_init = task.n_init
         if progress is None:
-            n_init = task.n_init
             if task.present is not None:
                 init, n_init = self._as_init(task.present), 1
             progress = Progress(check_random_state(self.random_state), n_init)
         plan = Plan(self.max_iter, tol, self.algorithm)
-        choose = partial(self._first_centers, kernel_set, init, task.X, task.sample_weight)
+        draw = partial(self._first_centers, kernel_set, init, task.X, task.sample_weight)
+
+        def choose(random_state: np.random.RandomState) -> NDArray[Any]:
+            if n_init == 1 and random_state is not self.random_state:
+                return draw(random_state)
+            with undrawn_on_failure(random_state):  # who draws again after a failure goes on as if there was none
+                return draw(random_state)
+
         return Runs(kernel_set, data, plan, progress, choose, watched)
 
     def _unfinished(self, task: Task, data: Data) -> Progress | None:

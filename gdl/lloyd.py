@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gdl.seeding import undrawn_on_failure
 from gdl.training import HeldInterrupt
 
 #: ``"auto"`` keeps bounds in iteration 2, 3 and later while at most this share of the samples has to be compared.
@@ -261,8 +260,7 @@ class Runs:
         if progress.run is None:
             if progress.n_ended >= progress.n_init:
                 return None
-            with undrawn_on_failure(progress.random_state):
-                centers = self.choose(progress.random_state).copy()
+            centers = self.choose(progress.random_state).copy()
             progress.run = Run(centers, np.full(len(self.data.X), -1, np.int32))
         self.lloyd = Lloyd(self.kernels, self.data, self.plan, progress.run, self.watched)
         return self.lloyd

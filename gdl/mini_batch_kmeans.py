@@ -40,7 +40,6 @@ from gdl.mini_batch import (
     total_weight,
 )
 from gdl.seeding import undrawn_on_failure
-from gdl.training import HeldInterrupt
 
 
 class MiniBatchKMeans(CallbackSupportMixin, BaseKMeans):
@@ -216,14 +215,13 @@ class MiniBatchKMeans(CallbackSupportMixin, BaseKMeans):
         report = MiniBatchReport(self, learner.plan.n_steps, X, sample_weight)
         try:
             stopped_by = learner.fit(report.watch_steps(lambda _stream: self._snapshot(task, learner)))
+            self._leave(task, learner, is_over=not stopped_by)
         except BaseException:
             if learner.can_stop():
                 self._leave(task, learner, is_over=False)
             raise
-        with HeldInterrupt() as interrupt:  # or the last pass could take everything along
-            self._leave(task, learner, is_over=not stopped_by)
         report.close_steps(learner.progress.stream)
-        if stopped_by == "interrupted" or interrupt.requested:
+        if stopped_by == "interrupted":
             warnings.warn("k-means interrupted by user.", stacklevel=3)
         return self
 

@@ -89,7 +89,7 @@ def random_seeds(
 @contextmanager
 def undrawn_on_failure(random_state: np.random.RandomState) -> Iterator[None]:
     """Put the random numbers back if anything fails, so that a call that failed leaves no trace."""
-    before = random_state.get_state()
+    before = random_state.get_state(legacy=False)
     try:
         yield
     except BaseException:

@@ -37,15 +37,13 @@ from gdl.kernels.reference.optimizers import (
     rmsprop_step,
     sgd_step,
 )
+from gdl.kernels.reference.prediction import all_finite, forward, predict
 from gdl.kernels.reference.random import dropout_mask
 from gdl.kernels.reference.seeding import add_seed, candidate_potentials, draw_samples, seed_limits
 from gdl.kernels.reference.training import (
-    all_finite,
     compare_batch,
-    forward,
     learn_batch,
     loss_and_gradient,
-    predict,
     predict_batch,
     train_epoch,
     train_step,

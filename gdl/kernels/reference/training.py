@@ -33,58 +33,11 @@ from gdl.kernels.reference.optimizers import (
     rmsprop_step,
     sgd_step,
 )
+from gdl.kernels.reference.prediction import _weights_and_biases
 from gdl.kernels.reference.random import dropout_mask
 
 LOSS_NAMES = {code: name for name, code in LOSSES.items()}
 SOLVER_NAMES = {code: name for name, code in SOLVERS.items()}
-
-
-def all_finite(X, finite):
-    """Whether X holds neither NaN nor infinity: ``finite[0]`` is 1.0 or 0.0.
-
-    Parameters
-    ----------
-    X : float array of shape (n_samples, n_in)
-    finite : float64 array of shape (1,)
-    """
-    finite[0] = np.isfinite(X).all()
-
-
-def forward(X, layers, parameters, activations):
-    """Outputs of every layer.
-
-    Parameters
-    ----------
-    X : float array of shape (n_samples, n_in)
-    layers : int64 array, a layer table
-    parameters : float array of shape (n_parameters,)
-    activations : float array of shape (n_samples * n_units,)
-        Layer after layer, each (n_samples, n_out).
-    """
-    A = X
-    views = unit_views(activations, layers, len(X))
-    for layer, (W, b) in enumerate(_weights_and_biases(parameters, layers)):
-        activate(A @ W + b, layers[layer, ACTIVATION], views[layer])
-        A = views[layer]
-
-
-def predict(X, layers, parameters, out):
-    """Output of the last layer; memory beyond ``out`` does not grow with the number of samples.
-
-    Parameters
-    ----------
-    X : float array of shape (n_samples, n_in)
-    layers : int64 array, a layer table
-    parameters : float array of shape (n_parameters,)
-    out : float array of shape (n_samples, n_out)
-    """
-    for start in range(0, len(X), 256):
-        A = X[start : start + 256]
-        for layer, (W, b) in enumerate(_weights_and_biases(parameters, layers)):
-            Z = A @ W + b
-            A = np.empty_like(Z)
-            activate(Z, layers[layer, ACTIVATION], A)
-        out[start : start + 256] = A
 
 
 def train_step(X, Y, sample_weight, rows, layers, rule, learning_rate, step, state, loss):
@@ -245,11 +198,6 @@ def loss_and_gradient(X, Y, sample_weight, layers, rule, state, loss):
         squares += float(np.sum(W.astype(np.float64) ** 2))
     state.gradients[:] = total
     loss[:] = data_loss / total_weight, 0.5 * rule.alpha * squares / total_weight
-
-
-def _weights_and_biases(parameters, layers):
-    weights, biases = weight_views(parameters, layers), bias_views(parameters, layers)
-    return zip(weights, biases or [np.zeros(1, parameters.dtype)] * len(weights), strict=True)
 
 
 def _predict_rows(X, layers, rule, step, state):

@@ -50,6 +50,52 @@ class FileMixin:
 
         _saving.save(self, path)
 
+    def to_onnx(self, path: str | os.PathLike[str]) -> None:
+        """Write what predicts, without gdl and without Python, as an ONNX model.
+
+        The input ``X`` has the type that the model was fitted on, float32 or float64. Outputs:
+
+        - of a classifier ``label``, as ``predict`` returns it, and ``probabilities``;
+        - of a regressor ``variable``, of shape (n_samples, n_outputs);
+        - of a clustering ``label`` and ``scores``, what ``transform`` returns.
+
+        Numbers are those of gdl up to rounding; those of ``"gelu"`` in float32. Names of features are in the model's
+        metadata. The file appears whole or not at all.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Is replaced if it exists. No suffix is added; ``.onnx`` is customary.
+
+        Raises
+        ------
+        ImportError
+            If the package ``onnx`` is missing.
+        sklearn.exceptions.NotFittedError
+            If the model has not learned yet.
+        ValueError
+            If ONNX has no type for the class labels, or the model has more than 2 GiB.
+        OSError
+            If the file cannot be written.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import gdl
+        >>> model = gdl.KMeans(2, random_state=0).fit([[0.0], [1.0], [9.0]])
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     model.to_onnx(os.path.join(directory, "clusters.onnx"))
+        ...     os.listdir(directory)
+        ['clusters.onnx']
+        """
+        try:
+            import onnx  # noqa: F401
+        except ImportError as error:
+            raise ImportError('to_onnx needs the package onnx; install it with pip install "gdl[onnx]".') from error
+        from gdl import _onnx
+
+        _onnx.write(self, path)
+
 
 @contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:

@@ -20,9 +20,8 @@ def require(condition: Any, what: str) -> None:
         raise DamagedError(what)
 
 
-def check_consistent(model: Any) -> None:
-    """Refuse a fitted model whose arrays do not belong together."""
-    state = vars(model)
+def check_consistent(state: dict[str, Any]) -> None:
+    """Refuse the attributes of a fitted model whose arrays do not belong together."""
     if "_parameters" in state:
         check_network(state)
     elif "cluster_centers_" in state:

@@ -99,31 +99,40 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
     """Write what ``FileMixin.save`` writes."""
     import gdl
 
-    name = type(model).__name__
-    if name not in MODELS or type(model) is not getattr(gdl, name):
-        raise TypeError(
-            f"save knows {', '.join(MODELS)}, but this is a {type(model).__qualname__}, which a file could not name; "
-            "pickle it."
-        )
-    parameters = model.get_params(deep=False)
-    attributes = {key: value for key, value in model.__getstate__().items() if key not in parameters}
+    writer = Writer()
+    parameters = check_savable(model, writer)
+    state = model.__getstate__()
     try:
-        check_consistent(model)
+        check_consistent(state)
     except DamagedError as error:
         raise ValueError(f"The model cannot be saved: {error}; set its attributes back, or fit it anew.") from None
-    writer = Writer()
+    names = [name for name in state if name not in parameters and name not in PASSING]
     header = {
         "format": FORMAT,
         "gdl": gdl.__version__,
         "numpy": np.__version__,
         "scikit-learn": sklearn.__version__,
-        "model": name,
-        "parameters": {key: writer.node(value, key) for key, value in parameters.items()},
-        "attributes": {key: writer.node(value, key) for key, value in attributes.items() if key not in PASSING},
+        "model": type(model).__name__,
+        "parameters": parameters,
+        "attributes": {name: writer.node(state[name], name) for name in names},
     }
     text = json.dumps(header, allow_nan=False, separators=(",", ":")).encode("ascii")
     with whole_file(path) as file:
         write_archive(file, {HEADER: np.array(text), **writer.arrays})
+
+
+def check_savable(model: Any, writer: Writer | None = None) -> dict[str, Any]:
+    """Return the nodes of a model's parameters; refuse a model that no file could hold, even if it has not learned."""
+    import gdl
+
+    name = type(model).__name__
+    if name not in MODELS or type(model) is not getattr(gdl, name):
+        raise TypeError(
+            f"Files hold {', '.join(MODELS)}, but this is a {type(model).__qualname__}, which gdl.load does not know; "
+            "pickle it."
+        )
+    writer = Writer() if writer is None else writer
+    return {name: writer.node(value, name) for name, value in model.get_params(deep=False).items()}
 
 
 def write_archive(file: BinaryIO, arrays: dict[str, NDArray[Any]]) -> None:
@@ -365,7 +374,7 @@ def model_of(header: dict[str, Any], reader: Reader) -> Any:
     if "_metadata_request" in attributes:
         attributes["_metadata_request"] = requests_of(model, attributes["_metadata_request"])
     vars(model).update(attributes)
-    check_consistent(model)
+    check_consistent(vars(model))
     return model
 
 

@@ -41,9 +41,12 @@ from gdl.kernels.cpu.random import dropout_mask
 from gdl.kernels.cpu.seeding import add_seed, candidate_potentials, draw_samples, seed_limits
 from gdl.kernels.cpu.training import (
     all_finite,
+    compare_batch,
     forward,
+    learn_batch,
     loss_and_gradient,
     predict,
+    predict_batch,
     train_epoch,
     train_step,
 )
@@ -64,6 +67,7 @@ __all__ = [
     "center_distances",
     "center_moves",
     "column_moments",
+    "compare_batch",
     "dense_bias_gradient",
     "dense_forward",
     "dense_input_gradient",
@@ -74,6 +78,7 @@ __all__ = [
     "huber",
     "label_distances",
     "label_inertia",
+    "learn_batch",
     "lloyd_step",
     "log_loss",
     "loss_and_gradient",
@@ -83,6 +88,7 @@ __all__ = [
     "normalize_rows",
     "poisson",
     "predict",
+    "predict_batch",
     "quantile",
     "rmsprop_step",
     "seed_limits",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
+from collections.abc import Callable
 from numbers import Integral, Real
 from types import ModuleType
 from typing import Any, ClassVar, NamedTuple, Self
@@ -17,6 +18,7 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.validation import check_is_fitted
 
 from gdl import _validation, kernels
 from gdl._fitted import FittedNetwork
@@ -25,14 +27,16 @@ from gdl._progress import Report
 from gdl._validation import Target
 from gdl.initializers import INITIALIZERS, draw_parameters
 from gdl.kernels import layout
+from gdl.steps import Epochs, Steps
 from gdl.training import (
     SCHEDULES,
+    Driver,
     Judge,
-    Outcome,
     Plan,
     Samples,
     Trainer,
     Training,
+    change_rate,
     restore_best,
 )
 
@@ -49,6 +53,16 @@ class Task(NamedTuple):
     drawn_for: list[str]  #: the activation that each layer's first parameters are drawn for
     init: NDArray[Any] | None  #: first parameters that the user gave
     known: dict[str, Any]  #: what there is to know of X's features
+
+
+def reading(read: Callable[[Training], Any], doc: str) -> property:
+    """Return an attribute that reads from what the network has been through, so that it is never out of date."""
+
+    def getter(self: Any) -> Any:
+        check_is_fitted(self)
+        return read(self._training)
+
+    return property(getter, doc=doc)
 
 
 class BaseMLP(CallbackSupportMixin, FittedNetwork):
@@ -116,6 +130,41 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
 
     _training: Training
     _target: Target
+
+    n_iter_ = reading(lambda t: t.n_epochs, "Epochs of the last fit.")
+    t_ = reading(lambda t: t.t, "Samples seen.")
+    loss_ = reading(lambda t: t.loss, "Loss of the last epoch, penalty included.")
+    loss_curve_ = reading(lambda t: t.loss_curve, "Loss of every epoch since the model was new.")
+    best_loss_ = reading(
+        lambda t: t.best_loss if t.best_parameters is None else None,
+        "Lowest loss of an epoch; None with early stopping.",
+    )
+    best_validation_score_ = reading(
+        lambda t: t.best_score if t.best_parameters is not None else None,
+        "Highest score of the validation set, with early stopping.",
+    )
+    validation_scores_ = reading(
+        lambda t: t.validation_scores if t.best_parameters is not None or t.validation_scores else None,
+        "Score of the validation set after each epoch, if there was one.",
+    )
+    validation_loss_curve_ = reading(
+        lambda t: t.validation_loss_curve if t.best_parameters is not None or t.validation_scores else None,
+        "Loss of the validation set after each epoch, if there was one.",
+    )
+    converged_ = reading(lambda t: t.reason == "converged", "Whether the last fit ended for want of improvement.")
+
+    @property
+    def learning_rate_(self) -> float | None:
+        """Learning rate of the next step; None for ``"lbfgs"``. What is written into it is in force at once."""
+        check_is_fitted(self)
+        return None if self._training.solver == "lbfgs" else self._training.learning_rate
+
+    @learning_rate_.setter
+    def learning_rate_(self, rate: float) -> None:
+        check_is_fitted(self)
+        if self._training.solver == "lbfgs":
+            raise AttributeError('solver="lbfgs" has no learning rate: it searches for the length of each step.')
+        change_rate(self._training, rate)
 
     def _store(self, arguments: dict[str, Any]) -> None:
         """Keep the arguments of ``__init__`` as they are, which is all that ``clone`` allows."""
@@ -237,10 +286,83 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
         context = self._init_callback_context(max_subtasks=self.max_iter)
         data = {"X": X, "y": y, "metadata": None if sample_weight is None else {"sample_weight": sample_weight}}
         context.call_on_fit_task_begin(estimator=self, **data)
-        outcome = self._train(task, fitted, Report(self, self.max_iter, context, **data))
+        self._train(task, fitted, Report(self, self.max_iter, context, **data))
         context.call_on_fit_task_end(estimator=self, reconstruction_attributes={}, **data)
-        self._warn(outcome)
+        self._warn()
         return self
+
+    def steps(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None) -> Steps:
+        """Train like ``fit``, one step at a time: ``for step in model.steps(X, y)``.
+
+        The same numbers come out as of ``fit``, bit for bit. The loop may be left at any step; the model is fitted
+        all the time. With ``warm_start=True``, another call of ``steps`` or ``fit`` goes on where it was left.
+
+        Parameters
+        ----------
+        X, y, sample_weight, validation_data
+            As in ``fit``.
+
+        Returns
+        -------
+        Steps
+            An iterator of ``gdl.steps.Step``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from gdl import MLPClassifier
+        >>> X, y = np.eye(4), [0, 0, 1, 1]
+        >>> model = MLPClassifier((3,), max_iter=2, batch_size=2, tol=0, n_iter_no_change=9, random_state=0)
+        >>> for step in model.steps(X, y):
+        ...     print(step.epoch, step.batch, step.prediction.shape, step.gradients[0].W.shape)
+        ...     if step.number == 2:
+        ...         break
+        0 [1 2] (2, 1) (4, 3)
+        0 [0 3] (2, 1) (4, 3)
+        1 [0 2] (2, 1) (4, 3)
+        """
+        return Steps(*self._open(X, y, sample_weight, validation_data))
+
+    def epochs(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None) -> Epochs:
+        """Train like ``fit``, one epoch at a time: ``for epoch in model.epochs(X, y)``.
+
+        Parameters
+        ----------
+        X, y, sample_weight, validation_data
+            As in ``fit``.
+
+        Returns
+        -------
+        Epochs
+            An iterator of ``gdl.steps.Epoch``, each yielded when it is done.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from gdl import MLPClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = MLPClassifier((10,), learning_rate_init=0.05, random_state=0)
+        >>> for epoch in model.epochs(X, y):
+        ...     if epoch.loss < 0.1:
+        ...         break
+        >>> epoch.number + 1 == len(model.loss_curve_)
+        True
+        """
+        return Epochs(*self._open(X, y, sample_weight, validation_data))
+
+    def _open(self, X: Any, y: Any, sample_weight: Any, validation_data: Any) -> tuple[Self, Callable[[], Driver]]:
+        """Return what a loop over steps needs: the estimator, and how to begin, now that the arguments are checked."""
+        if not get_config()["skip_parameter_validation"]:
+            self._validate_params()
+        fitted = self.warm_start and self.__sklearn_is_fitted__()
+        task = self._check(X, y, sample_weight, validation_data, fitted=fitted)
+
+        def begin() -> Driver:
+            driver = self._start(task, fitted)
+            self._set(driver)
+            return driver
+
+        return self, begin
 
     def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> Self:
         if not get_config()["skip_parameter_validation"]:
@@ -249,25 +371,52 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
             raise ValueError("partial_fit does not support early_stopping=True; set it to False, or call fit.")
         fitted = self.__sklearn_is_fitted__()
         task = self._check(X, y, sample_weight, fitted=fitted, incremental=True, classes=classes)
-        self._warn(self._train(task, fitted, Report(self, 1), incremental=True), incremental=True)
+        self._train(task, fitted, Report(self, 1), incremental=True)
+        self._warn(incremental=True)
         return self
 
-    def _train(self, task: Task, fitted: bool, report: Report, incremental: bool = False) -> Outcome:
+    def _train(self, task: Task, fitted: bool, report: Report, incremental: bool = False) -> None:
         """Train on checked arguments and remember the result."""
+        driver = self._start(task, fitted, incremental)
+        training = driver.training
+        report.watch(training, lambda: self._snapshot(driver))
+        try:
+            driver.run(1 if incremental else self.max_iter - training.n_epochs, report)
+        finally:  # a callback that raises leaves a model, too
+            self._set(driver)
+        report.close()
+        self._close(driver)
+
+    def _start(self, task: Task, fitted: bool, incremental: bool = False) -> Driver:
+        """Return what trains on checked arguments, from where the last fit stopped if it goes on from there."""
         kernel_set = kernels.load(self.device)
         parameters, training = self._begin(task, fitted)
         plan = self._plan(task, len(training.order))
-        driver = LBFGS if plan.solver == "lbfgs" else Trainer
-        judge = self._judge(kernel_set, task, training)
-        trainer = driver(kernel_set, task.layers, parameters, task.samples, judge, plan, training)
-        if not incremental:
-            training.clock = 0  # each fit runs its whole schedule; partial_fit goes on with it
-        report.watch(training, lambda n_epochs: self._snapshot(task, parameters, training, n_epochs))
-        outcome = trainer.run(1 if incremental else self.max_iter, report)
-        report.close()
+        if incremental or training.max_iter != self.max_iter:
+            training.n_epochs = training.n_evaluations = 0
+            training.max_iter = 0 if incremental else self.max_iter
+            if not incremental:  # each fit runs its whole schedule; partial_fit goes on with it
+                training.clock, training.rate_factor = 0, 1.0
+            training.reason = ""
+        if training.reason == "interrupted":
+            training.reason = ""
+        kind = LBFGS if plan.solver == "lbfgs" else Trainer
+        driver = kind(
+            kernel_set, task.layers, parameters, task.samples, self._judge(kernel_set, task, training), plan, training
+        )
+        driver.task = task
+        return driver
+
+    def _set(self, driver: Driver) -> None:
+        """Set the fitted attributes as training stands."""
         self.__dict__.pop("feature_names_in_", None)
-        self.__dict__.update(self._attributes(task, parameters, training, outcome))
-        return outcome
+        self.__dict__.update(self._attributes(driver.task, driver.state.parameters, driver.training))
+
+    @staticmethod
+    def _close(driver: Driver) -> None:
+        """Note that a fit has ended, unless it was interrupted."""
+        if driver.training.reason != "interrupted":
+            driver.training.max_iter = 0
 
     def _begin(self, task: Task, fitted: bool) -> tuple[NDArray[Any], Training]:
         """Return the parameters to start from and the state to go on from; draws in scikit-learn's order."""
@@ -277,7 +426,7 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
             same_samples = n_samples == len(training.order) + training.n_validation
             if not same_samples or self._splits(task) != bool(training.n_validation):
                 training.order, training.validation_rows = self._split(task, training.random_state)
-                training.position = 0
+                training.position, training.begun = 0, False
             self._seed_dropout(training)
             return self._parameters, training
         random_state = check_random_state(self.random_state)
@@ -385,33 +534,21 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
             early_stopping=bool(self.early_stopping),
         )
 
-    def _snapshot(self, task: Task, parameters: NDArray[Any], training: Training, n_epochs: int) -> dict[str, Any]:
-        """Return the attributes of an estimator of its own, as if the fit had ended here."""
-        training = copy.deepcopy(training)
-        parameters = parameters.copy()
+    def _snapshot(self, driver: Driver) -> dict[str, Any]:
+        """Return the attributes of an estimator of its own, as if the fit had been left here."""
+        training = copy.deepcopy(driver.training)
+        parameters = driver.state.parameters.copy()
         restore_best(parameters, training)
-        return self._attributes(task, parameters, training, Outcome(n_epochs, "callback"))
+        return self._attributes(driver.task, parameters, training)
 
-    def _attributes(self, task: Task, parameters: NDArray[Any], training: Training, outcome: Outcome) -> dict[str, Any]:
+    def _attributes(self, task: Task, parameters: NDArray[Any], training: Training) -> dict[str, Any]:
         """Return all fitted attributes, to be set together."""
-        early = training.best_parameters is not None
-        judged = early or bool(training.validation_scores)
         return {
             **task.known,
             **({"classes_": task.target.classes} if len(task.target.classes) else {}),
             "n_outputs_": task.target.n_outputs,
             "n_layers_": len(task.layers) + 1,
             "out_activation_": task.target.out_activation,
-            "n_iter_": outcome.n_epochs,
-            "t_": training.t,
-            "loss_": training.loss,
-            "loss_curve_": training.loss_curve,
-            "best_loss_": None if early else training.best_loss,
-            "best_validation_score_": training.best_score if early else None,
-            "validation_scores_": training.validation_scores if judged else None,
-            "validation_loss_curve_": training.validation_loss_curve if judged else None,
-            "learning_rate_": None if self.solver == "lbfgs" else training.learning_rate,
-            "converged_": outcome.reason == "converged",
             "_parameters": parameters,
             "_layers": task.layers,
             "_training": training,
@@ -420,8 +557,9 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
             "_at_hand": [],
         }
 
-    def _warn(self, outcome: Outcome, incremental: bool = False) -> None:
+    def _warn(self, incremental: bool = False, stacklevel: int = 4) -> None:
         """Say how a fit ended if it did not end well; the model is in place whatever becomes of the warning."""
+        reason = self._training.reason
         solver = "lbfgs" if self.solver == "lbfgs" else "Stochastic Optimizer"
         at_epoch = max(len(self.loss_curve_), 1)
         messages = {
@@ -434,10 +572,10 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
             "stuck": f"{solver}: no step lowers the loss after {at_epoch} iterations, though its gradient is above "
             f"tol={self.tol}; scale the data.",
         }
-        if outcome.reason == "interrupted":
-            warnings.warn("Training interrupted by user.", stacklevel=4)
-        elif outcome.reason in messages and not (incremental and outcome.reason == "max_iter"):
-            warnings.warn(messages[outcome.reason], ConvergenceWarning, stacklevel=4)
+        if reason == "interrupted":
+            warnings.warn("Training interrupted by user.", stacklevel=stacklevel)
+        elif reason in messages and not (incremental and reason == "max_iter"):
+            warnings.warn(messages[reason], ConvergenceWarning, stacklevel=stacklevel)
 
     def _has_steps(self) -> bool:
         if self.solver not in STOCHASTIC_SOLVERS:

@@ -10,13 +10,14 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Cluster
 from sklearn.utils.validation import check_is_fitted
 
 from gdl import _validation, kernels
+from gdl._files import FileMixin
 from gdl._summary import ClusterSummary, summarize
 
 #: Rows that the short way of predicting takes.
 FEW_ROWS = 1024
 
 
-class FittedClusters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
+class FittedClusters(FileMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
     """Centers, and everything that only reads them."""
 
     cluster_centers_: NDArray[Any]

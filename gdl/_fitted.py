@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, OneToOn
 from sklearn.utils.validation import check_is_fitted
 
 from gdl import _validation, kernels
+from gdl._files import FileMixin
 from gdl.kernels import layout
 from gdl.training import predict, rows_in_a_run
 
@@ -21,7 +22,7 @@ class Views(list[NDArray[Any]]):
         self[index][...] = value
 
 
-class FittedNetwork(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class FittedNetwork(FileMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Parameters as one vector with its views, and everything that only reads them."""
 
     _parameters: NDArray[Any]

@@ -15,7 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdl.kernels import layout
-from gdl.training import HeldInterrupt, Judge, Observer, Outcome, Plan, Samples, Training, rows_in_a_run
+from gdl.training import (
+    Driver,
+    HeldInterrupt,
+    Judge,
+    Observer,
+    Plan,
+    Samples,
+    Training,
+    book_judgement,
+    rows_in_a_run,
+)
 
 MEMORY = 10
 MAX_TRIALS = 20
@@ -140,8 +150,8 @@ class LineSearch:
             self.step = low
 
 
-class LBFGS:
-    """Runs the iterations of one fit, with ``training.curvature`` as what outlives it."""
+class LBFGS(Driver):
+    """Trains by iterations, each on all samples; ``training.curvature`` is what they have learned of the surface."""
 
     def __init__(
         self,
@@ -168,53 +178,62 @@ class LBFGS:
         self.state = layout.State(parameters, np.empty_like(parameters), training.moments, workspace)
         self.run_rows = rows_in_a_run(layers, 6, 1024)
         self.n_outputs = int(layers[-1, layout.N_OUT]) if plan.rule.loss in AVERAGED else 1
-        self.n_evaluations = 0
         # Below its resolution, the objective says nothing about where to go: L-BFGS-B's factor for float64.
         self.resolution = max(1e7 * np.finfo(np.float64).eps, float(np.finfo(parameters.dtype).eps))
+        self.interrupt = HeldInterrupt()
+        self.evaluated_at: NDArray[Any] | None = None  # the parameters that value and gradient belong to
 
-    def run(self, n_iterations: int, observer: Observer) -> Outcome:
-        """Take at most ``n_iterations`` steps, leaving the parameters at a whole one however it ends."""
-        done, reason = 0, "max_iter"
-        with HeldInterrupt() as self.interrupt:
-            try:
-                value, gradient = self._evaluate()
-                self.training.loss = self.loss
-                if not math.isfinite(value) or not np.isfinite(gradient).all():
-                    return Outcome(0, "diverged")
-                if abs(gradient).max() <= self.plan.tol:
-                    return Outcome(0, "converged")
-                while done < n_iterations and reason == "max_iter":
-                    observer.begin_epoch()
-                    value, gradient, reason = self._iterate(value, gradient)
-                    if reason != "stuck":
-                        done += 1
-                        self._book()
-                    if observer.end_epoch() and reason == "max_iter":
-                        reason = "callback"
-            except KeyboardInterrupt:
-                reason = "interrupted"
-        return Outcome(done, reason)
+    def begin(self, interrupt: HeldInterrupt) -> None:
+        """Evaluate the objective where training begins; an interrupted fit has counted that already."""
+        self.interrupt, training = interrupt, self.training
+        if self.evaluated_at is not None or training.reason:
+            return
+        training.n_evaluations -= 1 if training.n_epochs else 0
+        self.evaluate_here()
+        training.loss = self.loss
+        if not math.isfinite(self.value) or not np.isfinite(self.gradient).all():
+            training.reason = "diverged"
+        elif abs(self.gradient).max() <= self.plan.tol:
+            training.reason = "converged"
 
-    def _iterate(self, value: float, gradient: NDArray[np.float64]) -> tuple[float, NDArray[np.float64], str]:
-        """Take one step downhill and learn from it; return where it led, and whether to go on."""
-        training, plan = self.training, self.plan
+    def begin_step(self) -> NDArray[np.int64]:
+        """Return the rows of an iteration: all."""
+        return np.arange(len(self.samples.X))
+
+    def evaluate_here(self) -> None:
+        """Bring value and gradient up to date with the parameters, which the user may have changed."""
+        parameters = self.state.parameters
+        if self.evaluated_at is None or not np.array_equal(self.evaluated_at, parameters):
+            self.value, self.gradient = self._evaluate()
+            self.evaluated_at = parameters.copy()
+
+    def run_epoch(self, interrupt: HeldInterrupt, observer: Observer) -> None:
+        """Take one step downhill and learn from it."""
+        self.interrupt, training, plan = interrupt, self.training, self.plan
+        self.evaluate_here()
+        value, gradient = self.value, self.gradient
         found = self._search(value, gradient)
         if found is None and training.curvature:  # what was learned misleads: forget it and try the slope itself
             training.curvature.clear()
             found = self._search(value, gradient)
         if found is None:
-            return value, gradient, "stuck"
-        new_value, new_gradient, step, descent = found
+            training.reason = "stuck"
+            return
+        self.value, self.gradient, step, descent = found
+        self.evaluated_at = self.state.parameters.copy()
         training.step += 1
-        change = new_gradient - gradient
+        change = self.gradient - gradient
         if dot(change, step) > np.finfo(np.float64).eps * descent:
             training.curvature.append((step, change))
             del training.curvature[:-MEMORY]
-        is_flat = abs(new_gradient).max() <= plan.tol
-        is_level = value - new_value <= self.resolution * max(abs(value), abs(new_value), 1.0)
-        is_spent = self.n_evaluations > plan.max_fun
-        reason = "max_fun" if is_spent else "converged" if is_flat or is_level else "max_iter"
-        return new_value, new_gradient, reason
+        is_flat = abs(self.gradient).max() <= plan.tol
+        is_level = value - self.value <= self.resolution * max(abs(value), abs(self.value), 1.0)
+        is_spent = training.n_evaluations > plan.max_fun
+        training.reason = "max_fun" if is_spent else "converged" if is_flat or is_level else ""
+        training.n_epochs += 1
+        training.loss_curve.append(training.loss)
+        training.best_loss = min(training.loss, training.best_loss)
+        book_judgement(self)
 
     def _search(
         self, value: float, gradient: NDArray[np.float64]
@@ -225,7 +244,7 @@ class LBFGS:
         slope = dot(direction, gradient)
         if not slope < 0:
             return None
-        start = parameters.copy()
+        start, n_evaluations = parameters.copy(), self.training.n_evaluations
         first = 1.0 if self.training.step else min(1 / math.sqrt(dot(direction, direction)), LineSearch.longest)
         search = LineSearch(Point(0.0, value, slope), first)
         try:
@@ -242,7 +261,7 @@ class LBFGS:
                     step = length * direction if exact else (parameters - start).astype(np.float64)
                     return new_value, new_gradient, step, -slope * length
         except BaseException:
-            parameters[:] = start
+            parameters[:], self.training.n_evaluations = start, n_evaluations
             raise
         parameters[:] = start
         return None
@@ -267,7 +286,6 @@ class LBFGS:
         rule = self.rule if n_runs == 1 else self.rule._replace(alpha=0.0)
         total = float(weights.sum(dtype=np.float64)) if len(weights) else float(len(X))
         gradient, losses, run_losses = np.zeros(len(self.state.parameters)), np.zeros(2), np.empty(2)
-        self.n_evaluations += 1
         for start in range(0, len(X), self.run_rows):
             self.interrupt.check()
             rows = slice(start, start + self.run_rows)
@@ -281,6 +299,7 @@ class LBFGS:
         if n_runs > 1:
             losses[1] = self._add_penalty(gradient, total)
         self.loss = float(losses.sum())
+        self.training.n_evaluations += 1
         return float(losses[0] * self.n_outputs + losses[1]), gradient
 
     def _add_penalty(self, gradient: NDArray[np.float64], total: float) -> float:
@@ -291,15 +310,6 @@ class LBFGS:
             dW += alpha / total * W
             squares += float(np.square(W, dtype=np.float64).sum())
         return 0.5 * alpha * squares / total
-
-    def _book(self) -> None:
-        training = self.training
-        training.loss_curve.append(training.loss)
-        training.best_loss = min(training.loss, training.best_loss)
-        if self.judge is not None:
-            validation_loss, score = self.judge(self.state.parameters)
-            training.validation_loss_curve.append(validation_loss)
-            training.validation_scores.append(score)
 
 
 def dot(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

@@ -71,12 +71,11 @@ class Report(Observer):
         self.estimator, self.context, self.data = estimator, context, data
         self.has_callbacks = context is not None and bool(getattr(estimator, "_skl_callbacks", ()))
         self.line = ProgressLine(n_epochs) if estimator.verbose else None
-        self.n_epochs = 0
         self.training: Training
-        self.snapshot: Callable[[int], dict[str, Any]]
+        self.snapshot: Callable[[], dict[str, Any]]
 
-    def watch(self, training: Training, snapshot: Callable[[int], dict[str, Any]]) -> None:
-        """Look on at this training; ``snapshot`` returns the attributes of a fit that ended after n epochs."""
+    def watch(self, training: Training, snapshot: Callable[[], dict[str, Any]]) -> None:
+        """Look on at this training; ``snapshot`` returns the attributes of a fit that was left now."""
         self.training, self.snapshot = training, snapshot
 
     def begin_epoch(self) -> None:
@@ -88,23 +87,23 @@ class Report(Observer):
     def in_epoch(self, share: float) -> None:
         """Draw the line of progress."""
         if self.line is not None:
-            self.line.show(self.training, self.n_epochs + share)
+            self.line.show(self.training, self.training.n_epochs + share)
 
     def end_epoch(self) -> bool:
         """Tell callbacks that the task has ended; they may ask to stop."""
-        self.n_epochs += 1
         if not self.has_callbacks:
             return False
         # A function: only a callback that wants a fitted estimator makes it.
-        attributes = lambda: self.snapshot(self.n_epochs)  # noqa: E731
         return bool(
-            self.task.call_on_fit_task_end(estimator=self.estimator, reconstruction_attributes=attributes, **self.data)
+            self.task.call_on_fit_task_end(
+                estimator=self.estimator, reconstruction_attributes=self.snapshot, **self.data
+            )
         )
 
     def close(self) -> None:
         """Write the last line of progress."""
         if self.line is not None:
-            self.line.close(self.training, self.n_epochs)
+            self.line.close(self.training, self.training.n_epochs)
 
 
 class ClusteringReport:

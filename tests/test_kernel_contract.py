@@ -58,6 +58,7 @@ N_OUTPUTS = dict.fromkeys(layout.LOSSES, 2) | {
     "rmsprop_step": 2,
     "train_step": 2,
     "train_epoch": 2,
+    "compare_batch": 2,
     "loss_and_gradient": 2,
     "column_moments": 2,
     "lloyd_step": 4,
@@ -161,6 +162,11 @@ def build(name, variant, dtype):
 
 def consistent(name, arguments):
     """Bring in line what the docstring says that another array must be to it."""
+    if name == "compare_batch":
+        compared = {key: arguments[key] for key in ("X", "rows", "layers", "rule")}
+        reference.predict_batch(*compared.values(), SCALARS["step"], arguments["state"])
+    if name == "learn_batch":
+        arguments["state"].gradients[:] = np.linspace(-1, 1, SIZES["n_parameters"])
     if "upper" in arguments:  # nothing is known, so that every set has to compare all samples
         arguments["upper"][:] = np.inf
     if name == "draw_samples":
@@ -178,19 +184,23 @@ def written(name, arguments):
     state = results.pop("state", None)
     if state is None:
         return results
-    results |= {"gradients": state.gradients}
-    if name != "loss_and_gradient":
+    if name != "predict_batch":
+        results |= {"gradients": state.gradients}
+    if name in ("learn_batch", "train_step", "train_epoch"):
         results |= {"parameters": state.parameters, "moments": state.moments}
-    if name == "train_step":
-        results |= intermediates(arguments)
+    if name == "train_step" or name.endswith("_batch"):
+        results |= intermediates(name, arguments)
     return results
 
 
-def intermediates(arguments):
+def intermediates(name, arguments):
+    if name == "learn_batch":
+        return {}
     layers, rule, state = arguments["layers"], arguments["rule"], arguments["state"]
     views = [layout.unit_views(row, layers, len(arguments["rows"])) for row in state.workspace]
     results = {"A0": views[layout.OUTPUTS][0], "A1": views[layout.OUTPUTS][1]}
-    results |= {"dZ0": views[layout.DELTAS][0], "dZ1": views[layout.DELTAS][1]}
+    if name != "predict_batch":
+        results |= {"dZ0": views[layout.DELTAS][0], "dZ1": views[layout.DELTAS][1]}
     if layers[0, layout.ACTIVATION] in layout.KEEPS_INPUT:
         results["Z0"] = views[layout.INPUTS][0]
     if rule.dropout > 0:

@@ -67,7 +67,8 @@ class State(NamedTuple):
     """The arrays that a step works in; all of the data's dtype."""
 
     parameters: NDArray[Any]  #: (n_parameters,)
-    gradients: NDArray[Any]  #: (n_parameters,)
+    #: (n_parameters,); or (0,) for a step at once whose gradients nobody is to see, if none are to be clipped
+    gradients: NDArray[Any]
     moments: NDArray[Any]  #: (n_moments, n_parameters)
     workspace: NDArray[Any]  #: (2 to 4, capacity * n_units)
 

@@ -37,13 +37,14 @@ from gdl.kernels.cpu.optimizers import (
     rmsprop_step,
     sgd_step,
 )
+from gdl.kernels.cpu.prediction import all_finite, forward, predict
 from gdl.kernels.cpu.random import dropout_mask
 from gdl.kernels.cpu.seeding import add_seed, candidate_potentials, draw_samples, seed_limits
 from gdl.kernels.cpu.training import (
-    all_finite,
-    forward,
+    compare_batch,
+    learn_batch,
     loss_and_gradient,
-    predict,
+    predict_batch,
     train_epoch,
     train_step,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "center_distances",
     "center_moves",
     "column_moments",
+    "compare_batch",
     "dense_bias_gradient",
     "dense_forward",
     "dense_input_gradient",
@@ -74,6 +76,7 @@ __all__ = [
     "huber",
     "label_distances",
     "label_inertia",
+    "learn_batch",
     "lloyd_step",
     "log_loss",
     "loss_and_gradient",
@@ -83,6 +86,7 @@ __all__ = [
     "normalize_rows",
     "poisson",
     "predict",
+    "predict_batch",
     "quantile",
     "rmsprop_step",
     "seed_limits",

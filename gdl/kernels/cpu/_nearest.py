@@ -306,6 +306,87 @@ def _plain_candidate_tile(n_vectors):
     return candidate_tile
 
 
+def _candidate_lanes(weighted):
+    """Make the intrinsic that judges candidates by SAMPLE_VECTORS vectors of samples, lanes over samples.
+
+    ``T`` holds the samples feature by feature, ``C`` the candidates row by row, ``near`` from ``s`` on the samples'
+    smallest distances so far and ``weights`` their weights, if they are ``weighted``. Adds ``weight min(near, D)`` to a
+    vector of float64 sums for each candidate, and writes into ``bits`` which candidates are nearer to each sample.
+    """
+
+    def implementation(context, builder, signature, arguments):
+        T, C, n_candidates, n, near, weights, s, sums, bits = arguments
+        v = _Builder(context, builder, signature.args[0].dtype)
+        T, C, near, weights, sums, bits = (v.data(signature.args[k], arguments[k]) for k in (0, 1, 4, 5, 7, 8))
+        vectors = range(SAMPLE_VECTORS)
+        step = [v.constant(j * v.lanes) for j in vectors]
+        wide, words = ir.VectorType(ir.DoubleType(), v.lanes), ir.VectorType(_I32, v.lanes)
+        limits = [v.load(v.at(near, s, step[j])) for j in vectors]
+        squares = [cgutils.alloca_once(builder, v.vector) for _ in vectors]
+        nearer = [cgutils.alloca_once_value(builder, ir.Constant(words, [0] * v.lanes)) for _ in vectors]
+        width = v.constant(SAMPLE_VECTORS * v.lanes)
+
+        def doubles(pointer):
+            return builder.bitcast(pointer, wide.as_pointer())
+
+        with cgutils.for_range(builder, n_candidates) as candidates:
+            candidate = v.at(C, builder.mul(candidates.index, n))
+            for j in vectors:
+                builder.store(v.zero, squares[j])
+            with cgutils.for_range(builder, n) as features:
+                value = v.splat(builder.load(v.at(candidate, features.index)))
+                row = v.at(T, builder.mul(features.index, width))
+                for j in vectors:
+                    difference = builder.fsub(v.load(v.at(row, step[j])), value)
+                    builder.store(v.fma(difference, difference, builder.load(squares[j])), squares[j])
+            bit = v.splat(builder.shl(ir.Constant(_I32, 1), builder.trunc(candidates.index, _I32)))
+            total = doubles(v.at(sums, builder.mul(candidates.index, v.constant(v.lanes))))
+            left = []
+            for j in vectors:
+                distances = builder.load(squares[j])
+                closer = builder.fcmp_ordered("<", distances, limits[j])
+                mass = builder.select(closer, distances, limits[j])
+                mass = mass if wide == v.vector else builder.fpext(mass, wide)
+                if weighted:
+                    factor = builder.load(doubles(v.at(weights, s, step[j])))
+                    factor.align = 8
+                    mass = builder.fmul(mass, factor)
+                left.append(mass)
+                found = builder.select(closer, bit, ir.Constant(words, [0] * v.lanes))
+                builder.store(builder.or_(builder.load(nearer[j]), found), nearer[j])
+            old = builder.load(total)
+            old.align = 8
+            added = builder.fadd(builder.fadd(left[0], left[1]), builder.fadd(left[2], left[3]))
+            builder.store(builder.fadd(old, added), total).align = 8
+        short = ir.VectorType(ir.IntType(16), v.lanes)
+        for j in vectors:
+            pointer = builder.bitcast(v.at(bits, s, step[j]), short.as_pointer())
+            builder.store(builder.trunc(builder.load(nearer[j]), short), pointer).align = 2
+        return context.get_dummy_value()
+
+    @intrinsic
+    def candidate_lanes(typing_context, T, C, n_candidates, n, near, weights, s, sums, bits):
+        i = types.int64
+        return types.void(T, C, i, i, near, weights, i, sums, bits), implementation
+
+    return candidate_lanes
+
+
+def _plain_candidate_lanes(weighted):
+    def candidate_lanes(T, C, n_candidates, n, near, weights, s, sums, bits):
+        lanes = lanes_of(T.itemsize)
+        width = SAMPLE_VECTORS * lanes
+        samples, part = T[: n * width].reshape(n, width), slice(s, s + width)
+        bits[part] = 0
+        for c in range(n_candidates):
+            distances = ((samples - C[c * n : (c + 1) * n, None]) ** 2).sum(axis=0)
+            mass = np.minimum(distances, near[part]).astype(np.float64) * (weights[part] if weighted else 1)
+            sums[c * lanes : (c + 1) * lanes] += mass.reshape(SAMPLE_VECTORS, lanes).sum(axis=0)
+            bits[part] |= (distances < near[part]).astype(np.uint16) << np.uint16(c)
+
+    return candidate_lanes
+
+
 @intrinsic
 def _judge(typing_context, D, d, closest, weight, potentials, p):
     """Add ``weight min(closest, D)`` to a vector of float64 potentials; return the bits where D is smaller."""
@@ -391,5 +472,8 @@ nearest_two_tile_1, nearest_two_tile_2, nearest_two_tile_3 = (
 best_lane, best_two_lane = map(_plain_best_lane if config.DISABLE_JIT else _best_lane, (False, True))
 nearest_lanes, nearest_two_lanes = map(_plain_nearest_lanes if config.DISABLE_JIT else _nearest_lanes, (False, True))
 candidate_tile_1, candidate_tile_2 = map(_plain_candidate_tile if config.DISABLE_JIT else _candidate_tile, (1, 2))
+candidate_lanes, weighted_candidate_lanes = map(
+    _plain_candidate_lanes if config.DISABLE_JIT else _candidate_lanes, (False, True)
+)
 judge = _plain_judge if config.DISABLE_JIT else _judge
 squared_distance = _plain_squared_distance if config.DISABLE_JIT else _squared_distance

@@ -19,7 +19,6 @@ from gdl.kernels.cpu._simd import TILE_ROWS, borrow, part, sum_of_squares, sum_r
 from gdl.kernels.cpu._team import (
     FIRST,
     N_THREADS,
-    SHARED_WORK,
     announce,
     claim,
     close_phase,
@@ -30,12 +29,10 @@ from gdl.kernels.cpu._team import (
     run,
 )
 from gdl.kernels.cpu._tile import (
-    PACKED_ROWS,
     block_start,
     n_blocks,
     n_panels,
     pack_panel,
-    panel_columns,
     panel_start,
     round_up,
 )
@@ -55,6 +52,7 @@ from gdl.kernels.cpu.dense import (
 )
 from gdl.kernels.cpu.losses import LOG_LOSS, log_loss_rows, loss_row
 from gdl.kernels.cpu.optimizers import ADAMW, update_range
+from gdl.kernels.cpu.prediction import n_operations
 from gdl.kernels.cpu.random import mask_range, stream_start
 from gdl.kernels.layout import (
     ACTIVATION,
@@ -75,10 +73,6 @@ RELU = ACTIVATIONS["relu"]
 GELU, SILU = KEEPS_INPUT
 # Layers up to this width are computed by blocks of rows, see ``predict_and_compare``.
 WIDE = 128
-# Samples that ``predict`` takes through all layers at a time: their activations stay in cache.
-PREDICT_ROWS = 256
-# Operations (as ``_work`` counts) below which one thread predicts: 1 ms is not worth compiling the other way.
-PREDICT_WORK = 3e8
 
 
 @inner
@@ -170,13 +164,21 @@ def panels_start(net, layer):
 
 
 @inner
+def finish_outputs(net, m0, m1):
+    """Softmax of rows m0 to m1 of the last layer, which needs them whole."""
+    last = net.layers.shape[0] - 1
+    n_out = net.layers[last, N_OUT]
+    at = net.layers[last, UNIT_START] * net.capacity + m0 * n_out
+    if net.layers[last, ACTIVATION] == SOFTMAX:
+        softmax_rows(net.outputs, at, net.outputs, at, m1 - m0, n_out)
+
+
+@inner
 def compare_rows(net, rule, Y, n_targets, sample_weight, order, first, total_weight, m0, m1):
     """Losses and output deltas of rows m0 to m1 of the batch: deltas of its mean loss."""
     last = net.layers.shape[0] - 1
     n_out = net.layers[last, N_OUT]
     c = net.layers[last, UNIT_START] * net.capacity
-    if net.layers[last, ACTIVATION] == SOFTMAX:
-        softmax_rows(net.outputs, c + m0 * n_out, net.outputs, c + m0 * n_out, m1 - m0, n_out)
     if rule.loss == LOG_LOSS:
         at = c + m0 * n_out
         log_loss_rows(net.outputs, at, Y, order, first + m0, m1 - m0, n_out, net.losses, m0, net.deltas, at)
@@ -205,6 +207,7 @@ def block_of_rows(me, net, rule, step, X, Y, n_targets, sample_weight, order, fi
         for panel in range(n_panels(A, n_out)):
             j = panel_start(A, n_out, panel)
             forward_part(net, rule, step, layer, A, m0, m1, j, panel_start(A, n_out, panel + 1) - j, at)
+    finish_outputs(net, m0, m1)
     compare_rows(net, rule, Y, n_targets, sample_weight, order, first, total_weight, m0, m1)
     for layer in range(last, -1, -1):
         n_in, n_out = net.layers[layer, N_IN], net.layers[layer, N_OUT]
@@ -220,7 +223,7 @@ def by_rows(me, call, phase, net, rule, step, X, Y, n_targets, sample_weight, or
     """Predict and compare in one phase: a task is a block of rows. Returns the next phase."""
     threads = call[N_THREADS]
     blocks = 1 if threads == 1 else max(1, min(threads, m // (2 * TILE_ROWS)))
-    shared = open_phase(me, call, phase, blocks, 4 * m * net.gradients.size)
+    shared = open_phase(me, call, phase, blocks, 4 * m * net.parameters.size)
     task = claim(me, call, phase, blocks, shared)
     while task >= 0:
         m0, m1 = block_start(task, blocks, m), block_start(task + 1, blocks, m)
@@ -232,8 +235,10 @@ def by_rows(me, call, phase, net, rule, step, X, Y, n_targets, sample_weight, or
 
 
 @inner
-def by_layers(me, call, phase, net, rule, step, X, Y, n_targets, sample_weight, order, first, total_weight, m):
-    """Predict and compare layer by layer: a task is a panel of columns, so that W is packed only once.
+def by_layers(
+    me, call, phase, net, rule, step, X, Y, n_targets, sample_weight, order, first, total_weight, m, predicts, compares
+):
+    """Predict, compare or both, layer by layer: a task is a panel of columns, so that W is packed only once.
 
     Returns the next phase.
     """
@@ -241,26 +246,29 @@ def by_layers(me, call, phase, net, rule, step, X, Y, n_targets, sample_weight, 
     last = net.layers.shape[0] - 1
     at = me * panel_items(net.panel)
     # One phase a layer forward, one for the loss, one a layer backward.
-    for k in range(2 * last + 3):
-        forward, compares = k <= last, k == last + 1
+    for k in range(0 if predicts else last + 1, 2 * last + 3 if compares else last + 2):
+        forward, is_loss = k <= last, k == last + 1
         layer = min(k, last) if k <= last + 1 else 2 * last + 2 - k
         n_in, n_out = net.layers[layer, N_IN], net.layers[layer, N_OUT]
         columns = n_out if forward else (n_in if layer > 0 else 0)
-        panels = 1 if compares else n_panels(X, columns)
+        panels = 1 if is_loss else n_panels(X, columns)
         blocks = n_blocks(m, max(panels, 1), threads)
-        packs = n_panels(X, n_out) if n_panels(X, n_out) > 1 and not forward and not compares else 0
-        work = 2 * m * n_out * (n_in if panels > 0 and not compares else 25)
+        packs = n_panels(X, n_out) if n_panels(X, n_out) > 1 and not forward and not is_loss else 0
+        work = 2 * m * n_out * (n_in if panels > 0 and not is_loss else 25)
         shared = open_phase(me, call, phase, panels * blocks + packs, work)
         task = claim(me, call, phase, panels * blocks + packs, shared)
         while task >= 0:
             panel, block = task % max(panels, 1), task // max(panels, 1)
             m0, m1 = block_start(block, blocks, m), block_start(block + 1, blocks, m)
-            j = panel_start(X, columns, panel) if panels > 0 and not compares else 0
-            w = panel_start(X, columns, panel + 1) - j if panels > 0 and not compares else 0
+            j = panel_start(X, columns, panel) if panels > 0 and not is_loss else 0
+            w = panel_start(X, columns, panel + 1) - j if panels > 0 and not is_loss else 0
             if task >= panels * blocks:
                 pack_deltas(net, layer, m, 0, m, task - panels * blocks)
-            elif compares:
-                compare_rows(net, rule, Y, n_targets, sample_weight, order, first, total_weight, m0, m1)
+            elif is_loss:
+                if predicts:
+                    finish_outputs(net, m0, m1)
+                if compares:
+                    compare_rows(net, rule, Y, n_targets, sample_weight, order, first, total_weight, m0, m1)
             elif forward:
                 forward_part(net, rule, step, layer, X if layer == 0 else net.outputs, m0, m1, j, w, at)
             else:
@@ -273,6 +281,17 @@ def by_layers(me, call, phase, net, rule, step, X, Y, n_targets, sample_weight, 
 
 
 @inner
+def strip_span(net, layer, strip):
+    """Where a strip of W starts in the parameters, and its length; the strip after the last is b."""
+    n_in, n_out, b = net.layers[layer, N_IN], net.layers[layer, N_OUT], net.layers[layer, B_START]
+    if strip == n_strips(n_in, n_out):
+        return b, n_out if b >= 0 else 0
+    rows = strip_rows(n_in, n_out)
+    i0 = strip * rows
+    return net.layers[layer, W_START] + i0 * n_out, (min(n_in, i0 + rows) - i0) * n_out
+
+
+@inner
 def learn_strip(me, net, rule, learning_rate, step, layer, strip, task, A, m, total_weight, keeps, updates):
     """Gradient of one strip of W, then its update; or, for the strip after the last, of b.
 
@@ -280,17 +299,14 @@ def learn_strip(me, net, rule, learning_rate, step, layer, strip, task, A, m, to
     stays in cache. Leaves the strip's sum of squares of W before the update in ``partial[task]``, if there is
     a penalty. Returns False if the gradient is not finite; then nothing is updated.
     """
-    n_in, n_out, b = net.layers[layer, N_IN], net.layers[layer, N_OUT], net.layers[layer, B_START]
+    n_in, n_out = net.layers[layer, N_IN], net.layers[layer, N_OUT]
     z = net.layers[layer, UNIT_START] * net.capacity
-    strips = n_strips(n_in, n_out)
-    rows = strip_rows(n_in, n_out)
-    is_weights = strip < strips
+    is_weights = strip < n_strips(n_in, n_out)
     net.partial[task] = 0.0
-    if not is_weights and b < 0:
+    start, n = strip_span(net, layer, strip)
+    if n == 0:
         return True
-    i0 = strip * rows
-    start = net.layers[layer, W_START] + i0 * n_out if is_weights else b
-    n = (min(n_in, i0 + rows) - i0) * n_out if is_weights else n_out
+    i0 = strip * strip_rows(n_in, n_out)
     target = net.gradients if keeps else net.strips
     g = start if keeps else me * strip_room(widest(net.layers))
     if is_weights:
@@ -322,7 +338,7 @@ def learn(me, call, phase, net, rule, learning_rate, step, X, m, total_weight, k
     tasks = 0
     for layer in range(n_layers):
         tasks += n_strips(net.layers[layer, N_IN], net.layers[layer, N_OUT]) + 1
-    shared = open_phase(me, call, phase, tasks, 2 * m * net.gradients.size)
+    shared = open_phase(me, call, phase, tasks, 2 * m * net.parameters.size)
     task = claim(me, call, phase, tasks, shared)
     while task >= 0:
         layer, strip = 0, task
@@ -373,18 +389,26 @@ def batch_weight(sample_weight, order, first, m):
 
 
 @inner
+def find_rows(me, net, order, first, m):
+    """Note where each row of the batch is in X."""
+    if me == 0:
+        for i in range(m):
+            net.offsets[i] = order[first + i] * net.layers[0, N_IN]
+
+
+@inner
 def predict_and_compare(me, call, phase, net, rule, step, X, Y, n_targets, sample_weight, order, first, m, total):
     """The first two parts of a step: outputs, losses and the deltas of every layer; returns the next phase.
 
     By rows there is one phase and every block packs every W; by layers there are many phases and W is packed
     once, which pays for wide layers.
     """
-    if me == 0:
-        for i in range(m):
-            net.offsets[i] = order[first + i] * net.layers[0, N_IN]
+    find_rows(me, net, order, first, m)
     if call[N_THREADS] == 1 or widest(net.layers) <= WIDE:
         return by_rows(me, call, phase, net, rule, step, X, Y, n_targets, sample_weight, order, first, total, m)
-    return by_layers(me, call, phase, net, rule, step, X, Y, n_targets, sample_weight, order, first, total, m)
+    return by_layers(
+        me, call, phase, net, rule, step, X, Y, n_targets, sample_weight, order, first, total, m, m > 0, m > 0
+    )
 
 
 @inner
@@ -436,11 +460,64 @@ def _train_epoch(
             m = min(batch_size, order.size - first)
             phase, going = one_step(
                 me, call, phase, net, rule, learning_rates[s], step + s, X, Y, n_targets, sample_weight, order,
-                first, m, s == step_losses.size - 1, step_losses, s, bad,
+                first, m, s == step_losses.size - 1 and net.gradients.size > 0, step_losses, s, bad,
             )  # fmt: skip
         elif me == 0:
             step_losses[s] = np.nan
     end_call(me, call, team)
+
+
+@njit
+def _predict_batch(me, call, team, number, X, rows, rule, step, net):
+    announce(me, team, number)
+    call, X, rows = borrow(call), borrow(X), borrow(rows)
+    m = rows.size
+    find_rows(me, net, rows, 0, m)
+    by_layers(me, call, FIRST, net, rule, step, X, X, 1, X, rows, 0, 1.0, m, m > 0, m < 0)
+    end_call(me, call, team)
+
+
+@njit
+def _compare_batch(me, call, team, number, X, Y, n_targets, sample_weight, rows, rule, net, loss, bad):
+    announce(me, team, number)
+    call, X, Y, bad = borrow(call), borrow(X), borrow(Y), borrow(bad)
+    sample_weight, rows, loss = borrow(sample_weight), borrow(rows), borrow(loss)
+    m = rows.size
+    total = batch_weight(sample_weight, rows, 0, m)
+    divisor = max(total, 1e-300)
+    find_rows(me, net, rows, 0, m)
+    phase = by_layers(me, call, FIRST, net, rule, 0, X, Y, n_targets, sample_weight, rows, 0, divisor, m, m < 0, m > 0)
+    squares = learn(me, call, phase, net, rule, 0.0, 0, X, m, divisor, m > 0, m < 0, bad)
+    end_call(me, call, team)
+    if me == 0:
+        data_loss = 0.0
+        for i in range(m):
+            data_loss += net.losses[i]
+        loss[0] = (data_loss + 0.5 * rule.alpha * squares) / divisor
+        if total == 0 or not math.isfinite(data_loss):
+            loss[0] = 0.0 if total == 0 else data_loss
+            for k in range(net.gradients.size):
+                net.gradients[k] = 0.0 if total == 0 else np.nan
+        elif bad[0]:
+            loss[0] = np.inf
+
+
+@njit
+def _learn_batch(rule, learning_rate, step, net):
+    if math.isfinite(rule.max_grad_norm):
+        if _simd.all_finite(net.gradients, 0, net.gradients.size):
+            clip_and_update(net, rule, learning_rate, step)
+        return
+    for layer in range(net.layers.shape[0]):
+        strips = n_strips(net.layers[layer, N_IN], net.layers[layer, N_OUT])
+        for strip in range(strips + 1):
+            start, n = strip_span(net, layer, strip)
+            if n > 0 and _simd.all_finite(net.gradients, start, start + n):
+                decay = learning_rate * rule.alpha if strip < strips and rule.solver == ADAMW else 0.0
+                update_range(
+                    rule, learning_rate, step, decay, net.gradients, start, net.parameters, net.mean, net.square,
+                    start, n,
+                )  # fmt: skip
 
 
 @njit
@@ -489,6 +566,7 @@ def finish_gradient(net, alpha, data_loss, total, totals, loss):
 
 
 _local = threading.local()
+_NOTHING = [lambda: None] * 5, None, None
 
 
 def _net(layers, state):
@@ -497,13 +575,20 @@ def _net(layers, state):
     The last one is remembered with the arrays that it was made of, for as long as they live: making it takes
     40 us, as long as twenty steps of a small network.
     """
-    arrays, place = (layers, *state), (n_threads(), scratch_moves())
-    refs, old_place, net = getattr(_local, "remembered", ((), None, None))
-    same = old_place == place and all(ref() is array for ref, array in zip(refs, arrays, strict=True))
+    place = n_threads(), scratch_moves()
+    (a, b, c, d, e), old_place, net = getattr(_local, "remembered", _NOTHING)
+    same = (  # spelled out: a loop over the five takes as long as all else that a short call does in Python
+        old_place == place
+        and a() is layers
+        and b() is state.parameters
+        and c() is state.gradients
+        and d() is state.moments
+        and e() is state.workspace
+    )
     if not same or config.DISABLE_JIT:
         net = _new_net(layers, state)
         place = place[0], scratch_moves()
-        _local.remembered = [weakref.ref(array) for array in arrays], place, net
+        _local.remembered = [weakref.ref(array) for array in (layers, *state)], place, net
     return net
 
 
@@ -519,7 +604,7 @@ def _new_net(layers, state):
     n_strips_at_most = int((layers[:, N_IN] // TILE_ROWS + 2).sum())
     return Net(
         capacity,
-        _work(layers, 1),
+        n_operations(layers, 1),
         layers=layers,
         parameters=state.parameters,
         gradients=state.gradients,
@@ -538,10 +623,6 @@ def _new_net(layers, state):
     )
 
 
-def _work(layers, n_rows):
-    return 6.0 * n_rows * float((layers[:, N_IN] * layers[:, N_OUT]).sum())
-
-
 def train_epoch(X, Y, sample_weight, order, batch_size, layers, rule, learning_rates, step, state, step_losses):
     """``train_step`` for each batch of a given order, in one compiled call."""
     net = _net(layers, state)
@@ -558,6 +639,26 @@ def train_step(X, Y, sample_weight, rows, layers, rule, learning_rate, step, sta
     train_epoch(X, Y, sample_weight, rows, len(rows), layers, rule, rates, step, state, loss)
 
 
+def predict_batch(X, rows, layers, rule, step, state):
+    """Outputs of every layer for a batch: the first part of a step, layer by layer."""
+    net = _net(layers, state)
+    run(_predict_batch, net.work / 3 * len(rows), flat(X), writable(rows), rule, step, net)
+
+
+def compare_batch(X, Y, sample_weight, rows, layers, rule, state, loss):
+    """Loss and gradients of a batch's outputs: the second part of a step."""
+    net = _net(layers, state)
+    arguments = (
+        flat(X), flat(Y), Y.shape[1], writable(sample_weight), writable(rows), rule, net, loss, np.zeros(1, np.int64),
+    )  # fmt: skip
+    run(_compare_batch, net.work * len(rows), *arguments)
+
+
+def learn_batch(layers, rule, learning_rate, step, state):
+    """Clip the gradients and update the parameters: the last part of a step."""
+    _learn_batch(rule, learning_rate, step, _net(layers, state))
+
+
 def loss_and_gradient(X, Y, sample_weight, layers, rule, state, loss):
     """Loss and gradient of all samples at the current parameters, batch after batch."""
     plain = rule._replace(alpha=0.0, dropout=0.0)  # the penalty is added once, at the end
@@ -565,127 +666,4 @@ def loss_and_gradient(X, Y, sample_weight, layers, rule, state, loss):
         flat(X), flat(Y), Y.shape[1], writable(sample_weight), np.arange(len(X)), plain, rule.alpha,
         _net(layers, state), np.empty(len(state.parameters)), loss, np.zeros(1, np.int64),
     )  # fmt: skip
-    run(_loss_and_gradient, _work(layers, min(len(X), arguments[7].capacity)), *arguments)
-
-
-@njit
-def all_finite(X, finite):
-    """Whether X holds neither NaN nor infinity, a vector at a time."""
-    finite[0] = 1.0 if _simd.all_finite(X.ravel(), 0, X.size) else 0.0
-
-
-@inner
-def rows_through(X, x, m, layers, parameters, buffer, starts, out, out_start, offsets, panel, at):
-    """Take m rows of X through all layers; ``starts`` says where in ``buffer`` each layer's outputs go.
-
-    The last layer's go to ``out`` from ``out_start`` on.
-    """
-    last = layers.shape[0] - 1
-    A, a = X, x
-    for layer in range(last + 1):
-        n_in, n_out, activation = layers[layer, N_IN], layers[layer, N_OUT], layers[layer, ACTIVATION]
-        for i in range(m):
-            offsets[i] = a + i * n_in
-        C, c = (out, out_start) if layer == last else (buffer, starts[layer])
-        for panel_number in range(n_panels(parameters, n_out)):
-            j = panel_start(parameters, n_out, panel_number)
-            w = panel_start(parameters, n_out, panel_number + 1) - j
-            forward_product(
-                A, offsets, 0, 0, m, parameters, layers[layer, W_START], parameters, layers[layer, B_START],
-                n_in, n_out, activation, C, c, j, w, panel, at,
-            )  # fmt: skip
-            activate_block(activation, C, c, C, c, 0, m, j, w, n_out)
-        if activation == SOFTMAX:
-            softmax_rows(C, c, C, c, m, n_out)
-        A, a = C, c
-
-
-@inner(_nrt=True)
-def two_buffers(layers, m):
-    """Where each layer's outputs go if two buffers of the widest layer take turns, and their size."""
-    widest = layers[:, N_OUT].max()
-    starts = np.empty(layers.shape[0], np.int64)
-    for layer in range(layers.shape[0]):
-        starts[layer] = layer % 2 * m * widest
-    return starts, 2 * m * widest
-
-
-@njit
-def _predict_alone(X, layers, parameters, out):
-    m = X.shape[0]
-    starts, size = two_buffers(layers, m)
-    buffer = np.empty(size, X.dtype)
-    # Few rows are multiplied without packing; a panel has as many rows as the widest input.
-    room = min(panel_items(parameters), layers[:, N_IN].max() * panel_columns(parameters))
-    panel = np.empty(room if m >= PACKED_ROWS else 0, X.dtype)
-    offsets = np.empty(m, np.int64)
-    rows_through(X.ravel(), 0, m, layers, parameters, buffer, starts, out.ravel(), 0, offsets, panel, 0)
-
-
-@njit
-def _predict(me, call, team, number, X, n, layers, parameters, out, buffers, offsets, panel):
-    announce(me, team, number)
-    starts, size = two_buffers(layers, PREDICT_ROWS)
-    starts += me * size
-    n_in, n_out = layers[0, N_IN], layers[layers.shape[0] - 1, N_OUT]
-    tasks = (n + PREDICT_ROWS - 1) // PREDICT_ROWS
-    shared = open_phase(me, call, FIRST, tasks, SHARED_WORK)
-    task = claim(me, call, FIRST, tasks, shared)
-    while task >= 0:
-        first = task * PREDICT_ROWS
-        rows_through(
-            X, first * n_in, min(PREDICT_ROWS, n - first), layers, parameters, buffers, starts, out, first * n_out,
-            offsets[me], panel, me * panel_items(panel),
-        )  # fmt: skip
-        finish(call, shared)
-        task = claim(me, call, FIRST, tasks, shared)
-    close_phase(me, call, tasks, shared)
-    end_call(me, call, team)
-
-
-@njit
-def _forward(me, call, team, number, X, n, layers, parameters, activations, offsets, panel):
-    announce(me, team, number)
-    last = layers.shape[0] - 1
-    tasks = (n + PREDICT_ROWS - 1) // PREDICT_ROWS
-    shared = open_phase(me, call, FIRST, tasks, SHARED_WORK)
-    task = claim(me, call, FIRST, tasks, shared)
-    while task >= 0:
-        first = task * PREDICT_ROWS
-        starts = layers[:, UNIT_START] * n + first * layers[:, N_OUT]
-        rows_through(
-            X, first * layers[0, N_IN], min(PREDICT_ROWS, n - first), layers, parameters, activations, starts,
-            activations, starts[last], offsets[me], panel, me * panel_items(panel),
-        )  # fmt: skip
-        finish(call, shared)
-        task = claim(me, call, FIRST, tasks, shared)
-    close_phase(me, call, tasks, shared)
-    end_call(me, call, team)
-
-
-def predict(X, layers, parameters, out):
-    """Output of the last layer; a task is a block of rows through all layers."""
-    if len(X) <= PREDICT_ROWS:
-        _predict_alone(writable(X), layers, parameters, out)
-        return
-    if _work(layers, len(X)) < PREDICT_WORK:
-        for start in range(0, len(X), PREDICT_ROWS):
-            rows = slice(start, start + PREDICT_ROWS)
-            _predict_alone(writable(X)[rows], layers, parameters, out[rows])
-        return
-    threads = n_threads()
-    size = 2 * PREDICT_ROWS * int(layers[:, N_OUT].max())
-    arguments = (
-        flat(X), len(X), layers, parameters, flat(out), scratch("buffers", threads * size, X.dtype),
-        np.empty((threads, PREDICT_ROWS), np.int64), panel_room(parameters),
-    )  # fmt: skip
-    run(_predict, _work(layers, len(X)) / 3, *arguments)
-
-
-def forward(X, layers, parameters, activations):
-    """Outputs of every layer; a task is a block of rows through all layers."""
-    arguments = (
-        flat(X), len(X), layers, parameters, activations, np.empty((n_threads(), PREDICT_ROWS), np.int64),
-        panel_room(parameters),
-    )  # fmt: skip
-    run(_forward, _work(layers, len(X)) / 3, *arguments)
+    run(_loss_and_gradient, n_operations(layers, min(len(X), arguments[7].capacity)), *arguments)

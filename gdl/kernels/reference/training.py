@@ -33,62 +33,17 @@ from gdl.kernels.reference.optimizers import (
     rmsprop_step,
     sgd_step,
 )
+from gdl.kernels.reference.prediction import _weights_and_biases
 from gdl.kernels.reference.random import dropout_mask
 
 LOSS_NAMES = {code: name for name, code in LOSSES.items()}
 SOLVER_NAMES = {code: name for name, code in SOLVERS.items()}
 
 
-def all_finite(X, finite):
-    """Whether X holds neither NaN nor infinity: ``finite[0]`` is 1.0 or 0.0.
-
-    Parameters
-    ----------
-    X : float array of shape (n_samples, n_in)
-    finite : float64 array of shape (1,)
-    """
-    finite[0] = np.isfinite(X).all()
-
-
-def forward(X, layers, parameters, activations):
-    """Outputs of every layer.
-
-    Parameters
-    ----------
-    X : float array of shape (n_samples, n_in)
-    layers : int64 array, a layer table
-    parameters : float array of shape (n_parameters,)
-    activations : float array of shape (n_samples * n_units,)
-        Layer after layer, each (n_samples, n_out).
-    """
-    A = X
-    views = unit_views(activations, layers, len(X))
-    for layer, (W, b) in enumerate(_weights_and_biases(parameters, layers)):
-        activate(A @ W + b, layers[layer, ACTIVATION], views[layer])
-        A = views[layer]
-
-
-def predict(X, layers, parameters, out):
-    """Output of the last layer; memory beyond ``out`` does not grow with the number of samples.
-
-    Parameters
-    ----------
-    X : float array of shape (n_samples, n_in)
-    layers : int64 array, a layer table
-    parameters : float array of shape (n_parameters,)
-    out : float array of shape (n_samples, n_out)
-    """
-    for start in range(0, len(X), 256):
-        A = X[start : start + 256]
-        for layer, (W, b) in enumerate(_weights_and_biases(parameters, layers)):
-            Z = A @ W + b
-            A = np.empty_like(Z)
-            activate(Z, layers[layer, ACTIVATION], A)
-        out[start : start + 256] = A
-
-
 def train_step(X, Y, sample_weight, rows, layers, rule, learning_rate, step, state, loss):
     """Predict a batch, compare it with the truth and learn from it.
+
+    ``predict_batch``, ``compare_batch`` and ``learn_batch`` one after the other.
 
     Every intermediate stays in ``state``: the layers' outputs, deltas (gradients of the batch's mean loss
     by each layer's z), dropout masks and, for gelu and silu, inputs z in the workspace; ``gradients``;
@@ -117,26 +72,74 @@ def train_step(X, Y, sample_weight, rows, layers, rule, learning_rate, step, sta
     loss : float64 array of shape (1,)
         The batch's loss before the update, penalty included.
     """
+    if len(state.gradients) == 0:
+        state = state._replace(gradients=np.empty_like(state.parameters))
+    predict_batch(X, rows, layers, rule, step, state)
+    compare_batch(X, Y, sample_weight, rows, layers, rule, state, loss)
+    if len(sample_weight) == 0 or sample_weight[rows].any():
+        learn_batch(layers, rule, learning_rate, step, state)
+
+
+def predict_batch(X, rows, layers, rule, step, state):
+    """Outputs of every layer for a batch, dropout applied: the first part of a step.
+
+    Leaves outputs, dropout masks and, for gelu and silu, inputs z in the workspace.
+
+    Parameters
+    ----------
+    X, rows, layers, rule, step, state : as in ``train_step``
+    """
+    _predict_rows(X[rows], layers, rule, step, state)
+
+
+def compare_batch(X, Y, sample_weight, rows, layers, rule, state, loss):
+    """Loss of the outputs that ``predict_batch`` left, and its gradients: the second part of a step.
+
+    Leaves the deltas in the workspace and the gradients, not clipped yet, in ``gradients``; NaN if the loss is
+    not finite.
+
+    Parameters
+    ----------
+    X, Y, sample_weight, rows, layers, rule, state, loss : as in ``train_step``
+    """
     weight = sample_weight[rows] if len(sample_weight) else np.ones(len(rows), X.dtype)
     total_weight = weight.sum(dtype=np.float64)
-    _predict_batch(X[rows], layers, rule, step, state)
-    data_loss = _compare_batch(Y[rows], weight, total_weight or 1.0, layers, rule, state)
+    data_loss = _compare_rows(Y[rows], weight, total_weight or 1.0, layers, rule, state)
+    penalty = 0.0 if rule.solver == SOLVERS["adamw"] else rule.alpha
+    _gradients(X[rows], layers, penalty / (total_weight or np.inf), state)
     if total_weight == 0:
         loss[0] = 0.0
         return
-    penalty = 0.0 if rule.solver == SOLVERS["adamw"] else rule.alpha
+    if not math.isfinite(data_loss):
+        loss[0] = data_loss
+        state.gradients[:] = np.nan
+        return
     squares = sum(float(np.sum(W.astype(np.float64) ** 2)) for W in weight_views(state.parameters, layers))
     loss[0] = (data_loss + 0.5 * penalty * squares) / total_weight
-    _gradients(X[rows], layers, penalty / total_weight, state)
-    if not math.isfinite(loss[0]):
-        return
+    if math.isfinite(loss[0]) and not np.isfinite(state.gradients).all():
+        loss[0] = np.inf
+
+
+def learn_batch(layers, rule, learning_rate, step, state):
+    """Clip the gradients and update the parameters by them: the last part of a step.
+
+    Nothing is learned from gradients that are not finite: nothing at all if they are to be clipped, else at
+    least not by them.
+
+    Parameters
+    ----------
+    layers, rule, learning_rate, step, state : as in ``train_step``
+    """
     if math.isfinite(rule.max_grad_norm):
+        if not np.isfinite(state.gradients).all():
+            return
         norm = math.sqrt(float(np.sum(state.gradients.astype(np.float64) ** 2)))
         if norm > rule.max_grad_norm:
             np.multiply(state.gradients, rule.max_grad_norm / norm, out=state.gradients)
-    if not np.isfinite(state.gradients).all():
-        loss[0] = np.inf
+    useless = ~np.isfinite(state.gradients)
+    before = state.parameters[useless], state.moments[:, useless]
     _learn(layers, rule, learning_rate, step, state)
+    state.parameters[useless], state.moments[:, useless] = before
 
 
 def train_epoch(X, Y, sample_weight, order, batch_size, layers, rule, learning_rates, step, state, step_losses):
@@ -185,8 +188,8 @@ def loss_and_gradient(X, Y, sample_weight, layers, rule, state, loss):
     data_loss = 0.0
     for start in range(0, len(X), capacity):
         rows = slice(start, start + capacity)
-        _predict_batch(X[rows], layers, rule, 0, state)
-        data_loss += _compare_batch(Y[rows], weight[rows], total_weight, layers, rule, state)
+        _predict_rows(X[rows], layers, rule, 0, state)
+        data_loss += _compare_rows(Y[rows], weight[rows], total_weight, layers, rule, state)
         _gradients(X[rows], layers, 0.0, state)
         total += state.gradients
     squares = 0.0
@@ -197,12 +200,7 @@ def loss_and_gradient(X, Y, sample_weight, layers, rule, state, loss):
     loss[:] = data_loss / total_weight, 0.5 * rule.alpha * squares / total_weight
 
 
-def _weights_and_biases(parameters, layers):
-    weights, biases = weight_views(parameters, layers), bias_views(parameters, layers)
-    return zip(weights, biases or [np.zeros(1, parameters.dtype)] * len(weights), strict=True)
-
-
-def _predict_batch(X, layers, rule, step, state):
+def _predict_rows(X, layers, rule, step, state):
     outputs = unit_views(state.workspace[OUTPUTS], layers, len(X))
     A = X
     for layer, (W, b) in enumerate(_weights_and_biases(state.parameters, layers)):
@@ -217,7 +215,7 @@ def _predict_batch(X, layers, rule, step, state):
             A *= mask
 
 
-def _compare_batch(Y, weight, total_weight, layers, rule, state):
+def _compare_rows(Y, weight, total_weight, layers, rule, state):
     outputs = unit_views(state.workspace[OUTPUTS], layers, len(Y))
     deltas = unit_views(state.workspace[DELTAS], layers, len(Y))
     losses = np.empty(len(Y))

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gdl.kernels import DEVICES, layout
+from gdl.lloyd import Progress
+from gdl.mini_batch import StreamProgress
 from gdl.training import Training
 
 
@@ -98,3 +101,25 @@ def check_clusters(state: dict[str, Any]) -> None:
         require(is_vector(stream.shift, n_features, dtype), "its shift does not fit its centers")
         curves = stream.inertia_curve, stream.n_reassigned
         require(all(len(curve) >= stream.n_steps for curve in curves), "its curves are too short")
+    if (progress := state.get("_progress")) is not None:
+        require(isinstance(progress, (Progress, StreamProgress)), "what it is to go on from is something else")
+        if isinstance(progress, StreamProgress):
+            require(progress.stream is state.get("_stream"), "it is to go on from another stream")
+            require(progress.rows is None or is_vector(progress.rows, len(progress.rows), np.int64), "rows are missing")
+        else:
+            check_runs(progress, centers)
+
+
+def check_runs(progress: Progress, centers: NDArray[Any]) -> None:
+    """Refuse runs that could not go on to centers like these."""
+    require(progress.run is not None or progress.best is not None, "it has nothing to go on from")
+    require(progress.best is not None or not progress.is_best_shown, "its best run is missing")
+    for run in (progress.run, progress.best):
+        if run is None:
+            continue
+        for array in (run.centers, centers if run.learned is None else run.learned):
+            require(array.shape == centers.shape and array.dtype == centers.dtype, "the centers of a run do not fit")
+            require(array.flags.c_contiguous, "the centers of a run do not fit")
+        labels = run.labels
+        require(is_vector(labels, len(labels), np.int32) and len(labels), "the labels of a run are no labels")
+        require(labels.min() >= -1 and labels.max() < len(centers), "the labels of a run have no centers")

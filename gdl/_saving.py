@@ -50,8 +50,8 @@ from sklearn.utils.metadata_routing import MetadataRequest
 from gdl._consistency import DamagedError, check_consistent, require
 from gdl._files import whole_file
 from gdl._validation import Target
-from gdl.lloyd import Run
-from gdl.mini_batch import Stopping, Stream
+from gdl.lloyd import Progress, Run
+from gdl.mini_batch import Stopping, Stream, StreamProgress
 from gdl.training import Training
 
 FORMAT = 1
@@ -82,7 +82,7 @@ def state(name: str) -> Callable[[StateType], StateType]:
     return register
 
 
-for _cls in (Target, Training, Run, Stream, Stopping):
+for _cls in (Target, Training, Run, Progress, Stream, Stopping, StreamProgress):
     state(_cls.__name__)(_cls)
 
 

@@ -438,6 +438,8 @@ class KMeans(CallbackSupportMixin, BaseKMeans):
             return None
         assert task.present is not None
         run = copy.deepcopy(progress.run)
+        if any(len(known.labels) != len(task.X) for known in (run, progress.best) if known is not None):
+            return None
         if progress.is_best_shown:
             assert progress.best is not None
             if not np.array_equal(task.present, progress.best.centers):

@@ -14,7 +14,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
-from gdl import KMeans, MiniBatchKMeans
+from gdl import KMeans, MiniBatchKMeans, load
+from gdl.callbacks import Checkpoint
 
 INTERPRETED = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -592,6 +593,54 @@ class TestGoingOn:
             model = pickle.loads(pickle.dumps(model))
             n_stops += 1
         assert_same(model, at_once)
+
+    @pytest.mark.parametrize("number", [0, 2])
+    @pytest.mark.parametrize("n_parts", [0, 2, 3])
+    @pytest.mark.parametrize(("cls", "name"), CASES)
+    def test_from_a_file(self, make, tmp_path, cls, name, n_parts, number):
+        model, X, weights = make(cls, name, warm_start=True)
+        at_once = clone(model).fit(X, sample_weight=weights)
+        stop_at(model, X, weights, number, n_parts)
+        model.save(tmp_path / "stopped")
+        loaded = load(tmp_path / "stopped")
+        assert_same(loaded, model)
+        if model._progress is not None:
+            loaded.fit(X, sample_weight=weights)
+        assert_same(loaded, at_once)
+
+    def test_from_a_checkpoint(self, make, tmp_path):
+        """Of a fit that was killed: the last checkpoint is finished."""
+        for cls, name in ((KMeans, "runs"), (KMeans, "hamerly"), (MiniBatchKMeans, "reassignment")):
+            model, X, weights = make(cls, name)
+            at_once = clone(model).fit(X, sample_weight=weights)
+            with pytest.raises(ZeroDivisionError):
+                model.set_callbacks(Callback(5, "raise"), Checkpoint(tmp_path / "model", every=2)).fit(
+                    X, sample_weight=weights
+                )
+            loaded = load(tmp_path / "model")
+            assert loaded._progress is not None
+            assert_same(loaded.fit(X, sample_weight=weights), at_once)
+
+    def test_a_file_with_runs_that_do_not_fit_is_refused(self, make, tmp_path):
+        def shorten(progress):
+            progress.run.centers = progress.run.centers[:2].copy()
+
+        def mislabel(progress):
+            progress.run.labels[3] = 6
+
+        def forget(progress):
+            progress.run = None
+
+        def miss(progress):
+            progress.is_best_shown = True
+
+        for damage in (shorten, mislabel, forget, miss):
+            model, X, _ = make(KMeans, "lloyd", warm_start=True)
+            stop_at(model, X, None, 2, 3)
+            model = pickle.loads(pickle.dumps(model))
+            damage(model._progress)
+            with pytest.raises(ValueError, match="The model cannot be saved"):
+                model.save(tmp_path / "model")
 
     @pytest.mark.compiled
     def test_in_another_process(self, make, tmp_path):

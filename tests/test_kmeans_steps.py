@@ -614,7 +614,7 @@ class TestGoingOn:
             model, X, weights = make(cls, name)
             at_once = clone(model).fit(X, sample_weight=weights)
             with pytest.raises(ZeroDivisionError):
-                model.set_callbacks(Callback(5, "raise"), Checkpoint(tmp_path / "model", every=2)).fit(
+                model.set_callbacks(Callback(3, "raise"), Checkpoint(tmp_path / "model", every=2)).fit(
                     X, sample_weight=weights
                 )
             loaded = load(tmp_path / "model")

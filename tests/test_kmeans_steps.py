@@ -614,9 +614,7 @@ class TestGoingOn:
             model, X, weights = make(cls, name)
             at_once = clone(model).fit(X, sample_weight=weights)
             with pytest.raises(ZeroDivisionError):
-                model.set_callbacks(Callback(3, "raise"), Checkpoint(tmp_path / "model", every=2)).fit(
-                    X, sample_weight=weights
-                )
+                model.set_callbacks(Callback(2, "raise"), Checkpoint(tmp_path / "model")).fit(X, sample_weight=weights)
             loaded = load(tmp_path / "model")
             assert loaded._progress is not None
             assert_same(loaded.fit(X, sample_weight=weights), at_once)

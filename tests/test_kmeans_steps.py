@@ -563,6 +563,10 @@ def stop_at(model, X, weights, number, n_parts):
     return False
 
 
+def count_steps(model, X, weights):
+    return sum(1 for _ in clone(model).steps(X, sample_weight=weights))
+
+
 class TestGoingOn:
     """A fit that was stopped is finished with the same bits."""
 
@@ -799,6 +803,8 @@ class TestCtrlC:
     def test_fit_stops_at_a_whole_step_and_loses_nothing(self, make, kernels, monkeypatch, cls, name, kernel, n_calls):
         model, X, weights = make(cls, name, warm_start=True)
         at_once = clone(model).fit(X, sample_weight=weights)
+        if n_calls > count_steps(model, X, weights):
+            pytest.skip("the fit is shorter")
         with monkeypatch.context() as patch:
             patch.setattr("gdl.kernels.load", lambda device: Interrupting(kernels, kernel, n_calls))
             with pytest.warns(UserWarning, match="k-means interrupted by user") as record:
@@ -909,6 +915,8 @@ class TestCallbacks:
     def test_one_that_stops_the_fit(self, make, cls, name, after, action):
         model, X, weights = make(cls, name, warm_start=True)
         at_once = clone(model).fit(X, sample_weight=weights)
+        if after > count_steps(model, X, weights):
+            pytest.skip("the fit is shorter")
         model.set_callbacks(Callback(after, action))
         if action == "raise":
             with pytest.raises(ZeroDivisionError, match="the user's own") as raised:

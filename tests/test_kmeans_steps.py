@@ -563,6 +563,10 @@ def stop_at(model, X, weights, number, n_parts):
     return False
 
 
+def count_steps(model, X, weights):
+    return sum(1 for _ in clone(model).steps(X, sample_weight=weights))
+
+
 class TestGoingOn:
     """A fit that was stopped is finished with the same bits."""
 
@@ -614,9 +618,7 @@ class TestGoingOn:
             model, X, weights = make(cls, name)
             at_once = clone(model).fit(X, sample_weight=weights)
             with pytest.raises(ZeroDivisionError):
-                model.set_callbacks(Callback(5, "raise"), Checkpoint(tmp_path / "model", every=2)).fit(
-                    X, sample_weight=weights
-                )
+                model.set_callbacks(Callback(2, "raise"), Checkpoint(tmp_path / "model")).fit(X, sample_weight=weights)
             loaded = load(tmp_path / "model")
             assert loaded._progress is not None
             assert_same(loaded.fit(X, sample_weight=weights), at_once)
@@ -801,6 +803,8 @@ class TestCtrlC:
     def test_fit_stops_at_a_whole_step_and_loses_nothing(self, make, kernels, monkeypatch, cls, name, kernel, n_calls):
         model, X, weights = make(cls, name, warm_start=True)
         at_once = clone(model).fit(X, sample_weight=weights)
+        if n_calls > count_steps(model, X, weights):
+            pytest.skip("the fit is shorter")
         with monkeypatch.context() as patch:
             patch.setattr("gdl.kernels.load", lambda device: Interrupting(kernels, kernel, n_calls))
             with pytest.warns(UserWarning, match="k-means interrupted by user") as record:
@@ -911,6 +915,8 @@ class TestCallbacks:
     def test_one_that_stops_the_fit(self, make, cls, name, after, action):
         model, X, weights = make(cls, name, warm_start=True)
         at_once = clone(model).fit(X, sample_weight=weights)
+        if after > count_steps(model, X, weights):
+            pytest.skip("the fit is shorter")
         model.set_callbacks(Callback(after, action))
         if action == "raise":
             with pytest.raises(ZeroDivisionError, match="the user's own") as raised:

@@ -514,7 +514,7 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
             warnings.warn(
                 f"Got `batch_size`={batch_size} larger than the {n_samples} samples to learn from; "
                 "it is clipped to that.",
-                stacklevel=5,
+                stacklevel=6,
             )
         schedule = self.learning_rate
         if self.solver != "sgd" and schedule in ("invscaling", "adaptive"):

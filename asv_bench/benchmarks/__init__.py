@@ -1,6 +1,6 @@
 """Runs first in every process, before Numba is imported.
 
-* One thread unless the caller says otherwise, so that numbers compare; NumPy, which asv may have imported
+* One thread unless a benchmark asks for more, so that numbers compare; NumPy, which asv may have imported
   already, is told by hand.
 * Compiled kernels of each state of the sources in a place of their own, so that going back and forth
   between two commits compiles each of them once.

@@ -54,9 +54,11 @@ class Memory:
         np.random.default_rng(0).random(dtype=np.float32, out=self.X)
         self.y = np.arange(N_SAMPLES) % 2
         fit, self.call = CALLS[call]
-        few_rows = slice(0, 2000)
+        few_rows = slice(0, 50_000)
         self.model = fit(self.X[few_rows], self.y[few_rows])
-        self.call(self.model, self.X[few_rows], self.y[few_rows])  # compiled, and all that is made once is made
+        self.call(
+            self.model, self.X[few_rows], self.y[few_rows]
+        )  # compiled for many rows, and all that is made once is made
         self.ready = True
 
     def peakmem_call(self, call):

@@ -75,7 +75,7 @@ class RequestError(Exception):
 
 
 def git(*arguments):
-    return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True)
+    return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, stdin=subprocess.DEVNULL)
 
 
 def commit_of(name):
@@ -367,6 +367,10 @@ class Side:
             self.process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             self.process.kill()
+            self.process.wait()
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
 
     def __enter__(self):
         return self
@@ -514,9 +518,11 @@ def lacking(case, trees, error):
 def compare(base, head, pattern=None, threshold=THRESHOLD, say=lambda line: None):
     """Return the rows of the table for two commits."""
     check_clean()
-    trees = [tree_of(commit_of(name)) for name in (base, head)]
+    commits = [commit_of(name) for name in (base, head)]
+    cases = chosen(pattern)
+    trees = [tree_of(commit) for commit in commits]
     rows = []
-    for case in chosen(pattern):
+    for case in cases:
         rows.append(measure(case, trees, threshold, say))
         say(f"{case}: {rows[-1][-1]}")
     return rows

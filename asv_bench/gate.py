@@ -46,7 +46,7 @@ DOZEN = [
     "dense.Epoch.time_calls(784-100-10 by 100, float32, 1, adam)",
     "kmeans.Assign.time_calls(20000x16x256, float32, 1)",
     "kmeans.LloydStep.time_calls(50000x2x10, float64, 1)",
-    "kmeans.Fit.time_calls(20000x64x100, clusters)",
+    "kmeans.Fit.time_calls(20000x64x100, uniform)",
     "predict.Network.time_calls(1, float32)",
     "predict.Clusters.time_calls(64, float32)",
     "startup.Import.timeraw_import()",
@@ -137,9 +137,16 @@ def ratio_of(before, after):
         return 1.0 if min(after) <= 0 else math.inf
     paired = statistics.median(a / b for b, a in zip(before, after, strict=True))
     shortest = min(after) / min(before)
-    if (paired - 1) * (shortest - 1) <= 0:
-        return 1.0
-    return min(paired, shortest, key=lambda ratio: abs(math.log(ratio)) if ratio > 0 else math.inf)
+    return closest_to_1([paired, shortest])
+
+
+def closest_to_1(ratios):
+    """Return what all ratios agree on.
+
+    >>> closest_to_1([1.3, 1.2]), closest_to_1([0.8, 0.7]), closest_to_1([0.9, 1.2])
+    (1.2, 0.8, 1.0)
+    """
+    return min(ratios) if min(ratios) > 1 else max(ratios) if max(ratios) < 1 else 1.0
 
 
 def moved(ratio, threshold):
@@ -499,9 +506,7 @@ def measure(case, trees, threshold, say):
                 instruction = instruction_ratio(case, trees)
     except UnavailableError as error:
         return [case, None, None, None, f"{error.args[0]}: {lacking(case, trees, error)}"]
-    # Of all looks, the one closest to 1: none of them is below it.
-    ratio = min(looks, key=lambda r: abs(math.log(r)) if 0 < r < math.inf else math.inf)
-    return [case, min(figures[0]), min(figures[1]), ratio, verdict]
+    return [case, min(figures[0]), min(figures[1]), closest_to_1(looks), verdict]
 
 
 def lacking(case, trees, error):

@@ -12,6 +12,7 @@ committed there as a whole, or not at all.
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import os
 import shutil
@@ -32,13 +33,14 @@ FAILED = 2  # asv's exit status where a benchmark failed; the others' results ar
 
 def asv(*arguments, configuration=CONFIGURATION, **variables):
     """Run asv, and return its exit status."""
-    if shutil.which("asv") is None:
+    if importlib.util.find_spec("asv") is None:
         raise RequestError('asv is not installed: python -m pip install ".[bench]".')
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | variables
+    command, rest = [sys.executable, "-m", "asv"], list(arguments)
+    config = ["--config", str(configuration)]
     if not (Path.home() / ".asv-machine.json").exists():  # else it would ask
-        subprocess.run(["asv", "machine", "--yes"], env=environment, stdout=subprocess.DEVNULL, check=True)
-    command, *rest = arguments
-    return subprocess.run(["asv", command, "--config", str(configuration), *rest], env=environment, cwd=ROOT).returncode
+        subprocess.run([*command, "machine", "--yes", *config], env=environment, stdout=subprocess.DEVNULL, check=True)
+    return subprocess.run([*command, rest[0], *config, *rest[1:]], env=environment, cwd=ROOT).returncode
 
 
 def run(pattern, profile="full", quick=False):

@@ -250,7 +250,7 @@ def test_no_results_no_page(monkeypatch, tmp_path):
 
 
 def test_no_asv(monkeypatch):
-    monkeypatch.setattr(commands.shutil, "which", lambda tool: None)
+    monkeypatch.setattr(commands.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(gate.RequestError, match=r"^asv is not installed: "):
         commands.asv("publish")
 

@@ -161,13 +161,15 @@ def test_exponent(suite):
     assert suite["scaling"].exponent([1, 2, 4, 8], [5, 20, 80, 320]) == pytest.approx(2)
 
 
-@pytest.mark.parametrize("name", ["Step", "Elementwise"])
-def test_a_benchmark_runs(suite, name):
-    """Beside its peer, with equal work: one with a state, one by name."""
-    benchmark = getattr(suite["dense"], name)()
-    parameters = ("4-8-3 by 32", "float32", 1) if name == "Step" else ("activate relu", "float32")
-    benchmark.setup(*parameters)
-    benchmark.time_calls(*parameters)
+@pytest.mark.parametrize("name", ["dense.Elementwise", "kmeans.Kernels"])
+def test_rows_by_name_do_equal_work(suite, name):
+    """The smoke run takes only the first of them."""
+    module, _, benchmark = name.partition(".")
+    for parameters in itertools.product(*getattr(suite[module], benchmark).params):
+        if parameters[-1] == "float32":
+            instance = getattr(suite[module], benchmark)()
+            instance.setup(*parameters)
+            instance.time_calls(*parameters)
 
 
 def test_absent_peers_are_skipped(suite):
@@ -178,6 +180,8 @@ def test_absent_peers_are_skipped(suite):
     assert benchmark.track_over_peer(seconds, "tiny-4-8-3", "best") == 0.25
     with pytest.raises(NotImplementedError, match="PyTorch is not installed"):
         benchmark.setup(seconds, "tiny-4-8-3", "torch")
+    with pytest.raises(NotImplementedError, match="No peer is installed"):
+        benchmark.setup({"tiny-4-8-3": {"gdl": 1.0}}, "tiny-4-8-3", "best")
 
 
 def test_peers_start_as_users_start_them(suite, monkeypatch):

@@ -21,9 +21,10 @@ DTYPES = ["float32", "float64"]
 TOLERANCES = {"float32": 1e-4, "float64": 1e-10}
 
 
-def few(values, n=1):
-    """All values of a parameter, or the first ``n`` where GDL_BENCH asks for less than the full suite."""
-    return list(values) if PROFILE == "full" else list(values)[:n]
+def few(values, n=1, smoke=None):
+    """All values of a parameter, or the first ``n`` where GDL_BENCH asks for less; ``smoke`` if for smoke only."""
+    most = {"full": None, "short": n, "smoke": n if smoke is None else smoke}[PROFILE]
+    return list(values)[:most]
 
 
 class Optional:

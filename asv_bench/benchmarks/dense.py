@@ -96,7 +96,7 @@ OTHERS = ["softmax", "dense_bias_gradient", "dropout_mask", "all_finite"]
 class Elementwise(MeasuredKernel):
     """What is done to each number: activations, losses, optimizers, masks and checks."""
 
-    params = (ACTIVATIONS + GRADIENTS + LOSSES + OPTIMIZERS + OTHERS, few(DTYPES))
+    params = (few(ACTIVATIONS + GRADIENTS + LOSSES + OPTIMIZERS + OTHERS, None, smoke=1), few(DTYPES))
     param_names = ("kernel", "dtype")
     repeat = (3, 20, 0.2)
     loops = 20

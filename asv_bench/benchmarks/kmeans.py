@@ -141,16 +141,16 @@ class Potentials(Measured):
         np.testing.assert_allclose(self.potentials, self.expected, rtol=TOLERANCES[dtype])
 
 
+KERNELS = [
+    "add_seed", "average_centers", "center_distances", "center_moves", "column_moments", "draw_samples",
+    "label_distances", "label_inertia", "mini_batch_update", "normalize_rows", "seed_limits",
+]  # fmt: skip
+
+
 class Kernels(MeasuredKernel):
     """The smaller kernels of an iteration, of seeding and of mini-batches."""
 
-    params = (
-        [
-            "add_seed", "average_centers", "center_distances", "center_moves", "column_moments", "draw_samples",
-            "label_distances", "label_inertia", "mini_batch_update", "normalize_rows", "seed_limits",
-        ],
-        few(DTYPES),
-    )  # fmt: skip
+    params = (few(KERNELS, None, smoke=1), few(DTYPES))
     param_names = ("kernel", "dtype")
     shape = "20000x16x64"
 

@@ -6,10 +6,11 @@ import warnings
 
 import numpy as np
 
-from .common import Optional, few
+from .common import PROFILE, Optional, few
 
 gdl = Optional("gdl")
-N_SAMPLES, N_FEATURES = 1_000_000, 64  # float32: 256 MB
+# float32: 256 MB
+N_SAMPLES, N_FEATURES = 50_000 if PROFILE == "smoke" else 1_000_000, 64
 
 
 def peak():
@@ -41,7 +42,7 @@ CALLS = {
 
 
 class Memory:
-    params = (list(CALLS),)
+    params = (few(CALLS, None, smoke=2),)
     param_names = ("call",)
     timeout = 300
     ready = False

@@ -64,7 +64,9 @@ class _Race:
     timeout = 600
 
     def setup(self, seconds, case, peer):
-        if peer != "best" and peer not in seconds[case]:
+        if not (seconds[case].keys() - {"gdl"} if peer == "best" else peer in seconds[case]):
+            if peer == "best":
+                raise NotImplementedError("No peer is installed that did equal work.")
             raise NotImplementedError(f"{PEERS[peer]} is not installed, or did not do equal work.")
 
     def track_over_peer(self, seconds, case, peer):
@@ -76,7 +78,7 @@ class _Race:
 
 
 DENSE = few(["tiny-4-8-3", "digits-64-64-10", "mnist-784-100-10"])
-KMEANS = few(["blobs-100k-64-100", "uniform-60k-784-10"])
+KMEANS = few(["uniform-60k-784-10", "uniform-100k-16-256"])
 
 
 class Dense(_Race):

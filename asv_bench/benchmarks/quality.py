@@ -17,7 +17,7 @@ gdl = Optional("gdl")
 class Network:
     """A classifier of handwritten digits: 64-64-10, trained for 20 epochs, judged on the digits it has not seen."""
 
-    params = (few(["adam", "sgd", "lbfgs"], 2), ["float32", "float64"])
+    params = (few(["adam", "sgd", "lbfgs"], 2, smoke=1), few(["float32", "float64"], 2, smoke=1))
     param_names = ("solver", "dtype")
 
     def setup(self, solver, dtype):
@@ -43,7 +43,7 @@ class Network:
 class Precision:
     """What float32 costs: labels that are not float64's, and the inertia or loss over float64's."""
 
-    params = (["KMeans", "KMeans, clusters", "MiniBatchKMeans", "MLPClassifier"],)
+    params = (few(["KMeans", "KMeans, clusters", "MiniBatchKMeans", "MLPClassifier"], None, smoke=1),)
     param_names = ("estimator",)
 
     def setup(self, estimator):
@@ -75,7 +75,7 @@ class Precision:
 class BesideScikitLearn:
     """The inertia, over scikit-learn's from the same first centers and after as many iterations."""
 
-    params = (["clusters", "uniform"], ["float32", "float64"])
+    params = (few(["clusters", "uniform"], 2, smoke=1), few(["float32", "float64"], 2, smoke=1))
     param_names = ("data", "dtype")
 
     def setup(self, data, dtype):

@@ -5,7 +5,7 @@
 
 import numpy as np
 
-from .common import PROFILE, Optional, best_of, use_gdl_threads, use_threads
+from .common import PROFILE, Optional, best_of, few, use_gdl_threads, use_threads
 
 gdl, cpu, layout = Optional("gdl"), Optional("gdl.kernels.cpu"), Optional("gdl.kernels.layout")
 FACTORS = (1, 2, 4, 8)
@@ -60,7 +60,7 @@ GROWTH = {
 
 
 class Growth:
-    params = (list(GROWTH),)
+    params = (few(GROWTH, None, smoke=1),)
     param_names = ("what grows",)
     timeout = 300
 
@@ -83,7 +83,7 @@ class Growth:
 class Threads:
     """The same for threads: -1 halves the time with twice the threads, 0 leaves it as it is."""
 
-    params = (["k-means", "epoch"],)
+    params = (few(["k-means", "epoch"], None, smoke=1),)
     param_names = ("work",)
 
     def setup(self, work):

@@ -68,7 +68,7 @@ class Import(_Startup):
 
 
 class FirstCall(_Startup):
-    params = (few(FAMILIES, 3),)
+    params = (few(FAMILIES, None, smoke=1),)
     param_names = ("family",)
 
     def setup(self, family):

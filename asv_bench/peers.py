@@ -341,10 +341,11 @@ class Worker:
 
 
 def race(kind, name, engines, rounds):
-    """Median seconds and last result of each engine's fastest variant, rounds taken in turn."""
+    """Median seconds and last result of each engine's fastest variant, rounds taken in turn; of the first fit if 0."""
     workers = [Worker(kind, name, engine, variant) for engine in engines for variant in VARIANTS.get(engine, [{}])]
     for worker in workers:
-        worker.fit()  # compilation and caches stay out of the figures
+        first = worker.fit()  # compilation and caches stay out of the figures
+        worker.seconds += [] if rounds else [first]
     for _ in range(rounds):
         for worker in workers:
             worker.seconds.append(worker.fit())

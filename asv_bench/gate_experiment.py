@@ -111,15 +111,16 @@ def seeded(commit, place, share, baseline):
 CALLS_OF_PREDICT = 200
 
 
-def seconds_of_a_loop(n=1_000_000):
-    """Return what one turn of an empty loop in Python takes: the shortest of some runs."""
+def seconds_of_a_loop(turns=100, n=10_000):
+    """Return what one turn of a short empty loop in Python takes: the shortest of some runs."""
     best = float("inf")
     for _ in range(7):
         start = time.perf_counter()
         for _ in range(n):
-            pass
+            for _ in range(turns):
+                pass
         best = min(best, time.perf_counter() - start)
-    return best / n
+    return best / (n * turns)
 
 
 def unchanged(commit):

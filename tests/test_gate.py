@@ -111,6 +111,13 @@ def test_what_moves_is_looked_at_again(monkeypatch, looks, counts, verdict, take
     assert len(done) == taken
 
 
+def test_only_some_are_counted(monkeypatch, repository):
+    scripted(monkeypatch, [1.3], 1.3)
+    monkeypatch.setattr(gate, "chosen", lambda pattern: [CASE] * 5)
+    counted = ["regression, instructions x1.30"] * gate.MOST_COUNTED
+    assert [row[-1] for row in gate.compare("HEAD", "HEAD")] == counted + ["regression"] * (5 - gate.MOST_COUNTED)
+
+
 def test_the_ratio_shown_is_the_least_of_all_looks(monkeypatch):
     scripted(monkeypatch, [1.3, 1.2])
     assert gate.measure(CASE, (None, None), 1.1, lambda line: None)[3] == pytest.approx(1.2)

@@ -11,7 +11,6 @@ from time import perf_counter
 
 import numba
 import numpy as np
-import threadpoolctl
 
 PROFILE = os.environ.get("GDL_BENCH", "full")
 if PROFILE not in ("full", "short", "smoke"):
@@ -43,15 +42,17 @@ class Optional:
 
 
 def use_threads(n):
-    """Compute with ``n`` threads from now on, gdl as well as its peers."""
+    """Compute with ``n`` threads from now on; skip where there are fewer cores.
+
+    Only gdl does: a peer with one thread is the steadier yardstick. The peers at their best are in ``peers.py``.
+    """
     if n > len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)):
         raise NotImplementedError(f"This machine has fewer than {n} cores.")
     use_gdl_threads(n)
-    threadpoolctl.threadpool_limits(n)
 
 
 def use_gdl_threads(n):
-    """Let gdl alone compute with ``n`` threads; takes no time."""
+    """Tell gdl, in no time."""
     # What gdl asks; numba.set_num_threads would start the threads of a layer that gdl does not use.
     os.environ["NUMBA_NUM_THREADS"] = str(n)
     numba.config.NUMBA_NUM_THREADS = n

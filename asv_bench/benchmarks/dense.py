@@ -282,6 +282,41 @@ class Step(_Network):
         kernels.train_step(*arguments)
 
 
+class StepPart(_Network):
+    """One of the three parts of a step."""
+
+    params = (few(NETWORKS), few(DTYPES), [1], ["predict_batch", "compare_batch", "learn_batch"])
+    param_names = ("network by batch size", "dtype", "threads", "part")
+
+    def prepare(self, network, dtype, threads, part):
+        super().prepare(network, dtype, threads)
+        self.part = part
+        for before in ("predict_batch", "compare_batch"):  # what a part goes on from
+            self.call(before, cpu, self.states[0], self.results[0])
+
+    def room(self):
+        return np.zeros(1)
+
+    def run(self, kernels, state, loss):
+        self.call(self.part, kernels, state, loss)
+
+    def call(self, part, kernels, state, loss):
+        if part == "predict_batch":
+            kernels.predict_batch(self.X, self.order, self.layers, self.rule, 0, state)
+        elif part == "compare_batch":
+            arguments = self.X, self.Y, self.no_weights, self.order, self.layers, self.rule, state, loss
+            kernels.compare_batch(*arguments)
+        else:
+            kernels.learn_batch(self.layers, self.rule, 1e-9, 0, state)
+
+    def check(self, network, dtype, *others):
+        self.results[1][:] = self.results[0]
+        super().check(network, dtype, *others)
+        for mine, other in zip(*self.states, strict=True):
+            scale = np.abs(other).max(initial=0)
+            np.testing.assert_allclose(mine, other, rtol=0, atol=TOLERANCES[dtype] * scale)
+
+
 class Epoch(_Network):
     """A whole epoch of training, once through the data."""
 

@@ -225,3 +225,28 @@ def test_configuration_pins_everything():
 def test_runner_is_the_one_of_the_extra():
     extra = re.search(r'"asv_runner==([\d.]+)"', (ROOT / "pyproject.toml").read_text())[1]
     assert configuration()["matrix"]["req"]["pip+asv_runner"] == [extra]
+
+
+def test_ten_lines_for_your_own_script(tmp_path):
+    """The page's suite, copied into an empty repository, and its commands."""
+    pytest.importorskip("asv")
+    page = (ROOT / "docs" / "benchmarks" / "your-own-script.md").read_text()
+    blocks = dict(re.findall(r"^```(\w*)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE))
+    suite, settings, commands = blocks["python"], blocks["json"], blocks[""]
+    assert len([line for line in suite.splitlines() if line]) <= 10
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "clusters.py").write_text(suite)
+    (tmp_path / "asv.conf.json").write_text(settings)
+    commands = commands.replace("asv run", "asv run --quick").replace(" && asv preview", "")  # it would serve for ever
+    identity = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    environment = os.environ | identity | {"HOME": str(tmp_path), "ASV_PYTHONPATH": str(ROOT)}
+    environment.setdefault("XDG_CACHE_HOME", str(Path.home() / ".cache"))  # compiled kernels
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    script = f"set -e\ngit init --quiet --initial-branch=main\n{commands}"
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "html" / "index.html").exists()
+    (result,) = (path for path in tmp_path.glob("results/*/*.json") if path.name != "machine.json")
+    assert {"clusters.Clusters.time_fit", "clusters.Clusters.track_inertia"} <= set(
+        json.loads(result.read_text())["results"]
+    )

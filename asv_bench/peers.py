@@ -242,8 +242,8 @@ KINDS = {
 }
 
 
-def predict_rows(rounds):
-    """Microseconds of one predict call on 1 and on 64 rows, whole public call."""
+def predict_calls():
+    """Rows to predict, and each installed library's public call that predicts them."""
     from sklearn.neural_network import MLPClassifier as Sk
 
     case = DENSE_CASES["digits-64-64-10"]
@@ -275,23 +275,32 @@ def predict_rows(rounds):
         graph = to_onnx(Sk((64,), max_iter=2).fit(X, y), X[:1], options={"zipmap": False})
         runtime = onnxruntime.InferenceSession(graph.SerializeToString(), settings)
         calls["onnxruntime"] = lambda x: runtime.run(None, {"X": x})
+    return X, calls
+
+
+def predict_race(X, calls, n, rounds):
+    """Median seconds of a call of each library on ``n`` rows, rounds taken in turn."""
+    x = np.ascontiguousarray(X[:n])
+    samples = {name: [] for name in calls}
+    for call in calls.values():
+        call(x)
+    for _ in range(rounds):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            for _ in range(200):
+                call(x)
+            samples[name].append((time.perf_counter() - start) / 200)
+    return {name: statistics.median(s) for name, s in samples.items()}
+
+
+def predict_rows(rounds):
+    """Print microseconds of one predict call on 1 and on 64 rows, whole public call."""
+    X, calls = predict_calls()
     for n in (1, 64):
-        x = np.ascontiguousarray(X[:n])
-        samples = {name: [] for name in calls}
-        for call in calls.values():
-            call(x)
-        for _ in range(rounds):
-            for name, call in calls.items():
-                start = time.perf_counter()
-                for _ in range(200):
-                    call(x)
-                samples[name].append((time.perf_counter() - start) / 200)
-        row = {"kind": "predict", "rows": n}
-        row |= {f"{name}_us": round(statistics.median(s) * 1e6, 2) for name, s in samples.items()}
-        if "gdl_us" in row:
-            row["ratio"] = round(
-                min(v for k, v in row.items() if k.endswith("_us") and k != "gdl_us") / row["gdl_us"], 3
-            )
+        medians = predict_race(X, calls, n, rounds)
+        row = {"kind": "predict", "rows": n} | {f"{name}_us": round(s * 1e6, 2) for name, s in medians.items()}
+        if "gdl" in medians:
+            row["ratio"] = round(min(s for name, s in medians.items() if name != "gdl") / medians["gdl"], 3)
         print("  ".join(f"{k}={v}" for k, v in row.items()), flush=True)
 
 
@@ -332,10 +341,11 @@ class Worker:
 
 
 def race(kind, name, engines, rounds):
-    """Median seconds and last result of each engine's fastest variant, rounds taken in turn."""
+    """Median seconds and last result of each engine's fastest variant, rounds taken in turn; of the first fit if 0."""
     workers = [Worker(kind, name, engine, variant) for engine in engines for variant in VARIANTS.get(engine, [{}])]
     for worker in workers:
-        worker.fit()  # compilation and caches stay out of the figures
+        first = worker.fit()  # compilation and caches stay out of the figures
+        worker.seconds += [] if rounds else [first]
     for _ in range(rounds):
         for worker in workers:
             worker.seconds.append(worker.fit())

@@ -1,21 +1,19 @@
-"""The kernels of k-means, whole fits, and the rule of ``algorithm="auto"``.
+"""The kernels of k-means, seeding, whole fits, mini-batches and the rule of ``algorithm="auto"``.
 
-``time_`` is for the graphs, ``track_`` for decisions; smaller is better. What is timed is first compared with NumPy's
-result, or with scikit-learn's.
+The peer of a kernel is NumPy, that of a fit scikit-learn. What is timed is first compared with it.
 """
 
 import warnings
 
 import numpy as np
-from sklearn.cluster import KMeans as TheirKMeans
+from sklearn import cluster
 from sklearn.exceptions import ConvergenceWarning
 
-from gdl import KMeans, MiniBatchKMeans
-from gdl.kernels import cpu
+from .common import DTYPES, THREADS, TOLERANCES, Measured, MeasuredKernel, Optional, best_of, few
 
-from .common import best_of
-
-SHAPES = ["50000x2x10", "50000x3x100", "20000x16x256", "20000x64x100", "5000x784x10", "5000x128x1024"]
+gdl, cpu, reference = Optional("gdl"), Optional("gdl.kernels.cpu"), Optional("gdl.kernels.reference")
+SHAPES = ["20000x16x256", "50000x2x10", "20000x64x100", "5000x784x10"]
+SHAPE = "n_samples x n_features x n_clusters"
 
 
 def uniform(shape, dtype):
@@ -34,147 +32,294 @@ def clusters(shape, dtype):
     return X, X[:n_clusters].copy()
 
 
-class _Kernel:
-    """A kernel of k-means; subclasses call it, and say how to check it."""
+class _Assignment(Measured):
+    """A kernel that compares all samples with all centers; subclasses call it."""
 
-    params = (SHAPES, ["float32", "float64"])
-    param_names = ("n_samples x n_features x n_clusters", "dtype")
-    repeat = (5, 30, 1.0)
+    params = (few(SHAPES), few(DTYPES), few(THREADS))
+    param_names = (SHAPE, "dtype", "threads")
 
-    def setup(self, shape, dtype):
+    def prepare(self, shape, dtype, threads):
         self.X, self.centers = uniform(shape, dtype)
         (n_samples, n_features), n_clusters = self.X.shape, len(self.centers)
         self.n_operations = 2 * n_samples * n_features * n_clusters
+        self.loops = max(1, 20_000_000 // self.n_operations)
         self.weights, self.shift = np.empty(0, dtype), np.zeros(n_features, dtype)
         self.labels = np.zeros(n_samples, np.int32)
         self.sums, self.totals, self.count = np.empty(self.centers.shape), np.empty(n_clusters), np.empty(1)
-        self.kernel()
-        self.check()
 
-    def time_kernel(self, shape, dtype):
-        self.kernel()
+    def theirs(self):
+        halves = (self.centers * self.centers).sum(axis=1) / 2
+        self.their_labels = (halves - self.X @ self.centers.T).argmin(axis=1)
 
-    def track_nanoseconds_an_operation(self, shape, dtype):
-        return best_of(self.kernel)[0] * 1e9 / self.n_operations
-
-    track_nanoseconds_an_operation.unit = "ns/FLOP"
-
-    def check(self):
-        rows = slice(0, 500)
-        distances = ((self.X[rows, None].astype(np.float64) - self.centers) ** 2).sum(axis=2)
-        chosen = np.take_along_axis(distances, self.labels[rows, None].astype(np.int64), axis=1)[:, 0]
-        np.testing.assert_allclose(chosen, distances.min(axis=1), rtol=1e-4, atol=1e-6)
+    def check(self, shape, dtype, threads):
+        self.theirs()
+        ours, theirs = (
+            ((self.X.astype(np.float64) - self.centers[labels]) ** 2).sum(axis=1)
+            for labels in (self.labels, self.their_labels)
+        )
+        np.testing.assert_allclose(ours, theirs, rtol=TOLERANCES[dtype], atol=TOLERANCES[dtype] * ours.max())
 
 
-class Assign(_Kernel):
-    def kernel(self):
+class Assign(_Assignment):
+    def ours(self):
         cpu.assign_labels(self.X, self.shift, self.centers, self.labels)
 
 
-class LloydStep(_Kernel):
-    def kernel(self):
+class _Sums(_Assignment):
+    """Assignment, and the sum of each cluster."""
+
+    def theirs(self):
+        super().theirs()
+        self.their_sums = np.zeros(self.centers.shape)
+        np.add.at(self.their_sums, self.their_labels, self.X)
+
+    def check(self, shape, dtype, threads):
+        super().check(shape, dtype, threads)
+        np.testing.assert_array_equal(self.totals, np.bincount(self.labels, minlength=len(self.centers)))
+        total = self.X.sum(axis=0, dtype=np.float64)
+        np.testing.assert_allclose(self.sums.sum(axis=0), total, rtol=1e-9)
+        np.testing.assert_allclose(self.their_sums.sum(axis=0), total, rtol=1e-9)
+
+
+class LloydStep(_Sums):
+    def ours(self):
         arguments = self.X, self.weights, self.shift, self.centers, self.labels, self.sums, self.totals, self.count
         cpu.lloyd_step(*arguments)
 
-    def check(self):
-        super().check()
-        np.testing.assert_array_equal(self.totals, np.bincount(self.labels, minlength=len(self.centers)))
-        np.testing.assert_allclose(self.sums.sum(axis=0), self.X.sum(axis=0, dtype=np.float64), rtol=1e-9)
+
+class BoundedStep(_Sums):
+    """An iteration with bounds: where nothing is known, and where no label can change."""
+
+    params = (few(SHAPES, 1), few(DTYPES), few(THREADS), ["first", "settled"])
+    param_names = (SHAPE, "dtype", "threads", "bounds")
+
+    def prepare(self, shape, dtype, threads, bounds):
+        super().prepare(shape, dtype, threads)
+        self.moves, self.exact = np.zeros(len(self.centers)), np.empty(1)
+        self.upper, self.lower = np.full(len(self.X), np.inf, dtype), np.zeros(len(self.X), dtype)
+        self.first = bounds == "first"
+
+    def ours(self):
+        if self.first:
+            self.upper[:] = np.inf
+        cpu.bounded_step(
+            self.X, self.weights, self.shift, self.centers, self.moves, self.labels, self.upper, self.lower,
+            self.sums, self.totals, self.count, self.exact,
+        )  # fmt: skip
+
+    def check(self, shape, dtype, threads, bounds):
+        super().check(shape, dtype, threads)
+        self.ours()
+        assert (self.exact[0] == len(self.X)) == self.first, f"{self.exact[0]:.0f} samples were compared"
 
 
-class Potentials(_Kernel):
+class Potentials(Measured):
     """One round of seeding: what eight candidates would leave."""
 
-    def setup(self, shape, dtype):
-        self.candidates, self.potentials = uniform(shape, dtype)[0][:8].copy(), np.empty(8)
-        super().setup(shape, dtype)
+    params = (few(SHAPES), few(DTYPES), few(THREADS))
+    param_names = (SHAPE, "dtype", "threads")
 
-    def kernel(self):
-        self.closest = np.full(len(self.X), np.inf, self.X.dtype)
-        owners, limits = np.zeros(len(self.X), np.int32), np.zeros(1, self.X.dtype)
-        improves = np.empty(len(self.X), np.uint16)
-        arguments = self.X, self.weights, self.candidates, self.closest, owners, limits, self.potentials, improves
-        cpu.candidate_potentials(*arguments)
+    def prepare(self, shape, dtype, threads):
+        self.X, _ = uniform(shape, dtype)
+        self.candidates, self.potentials = self.X[:8].copy(), np.empty(8)
+        self.weights, self.limits = np.empty(0, dtype), np.zeros(1, dtype)
+        self.closest, self.owners = np.full(len(self.X), np.inf, dtype), np.zeros(len(self.X), np.int32)
+        self.improves = np.empty(len(self.X), np.uint16)
+        self.loops = max(1, 4_000_000 // (8 * self.X.size))
 
-    def check(self):
-        expected = ((self.X.astype(np.float64) - self.candidates[3]) ** 2).sum()
-        np.testing.assert_allclose(self.potentials[3], expected, rtol=1e-5)
+    def ours(self):
+        cpu.candidate_potentials(
+            self.X, self.weights, self.candidates, self.closest, self.owners, self.limits,
+            self.potentials, self.improves,
+        )  # fmt: skip
+
+    def theirs(self):
+        self.expected = np.array([((self.X - c) ** 2).sum(axis=1).sum(dtype=np.float64) for c in self.candidates])
+
+    def check(self, shape, dtype, threads):
+        self.theirs()
+        np.testing.assert_allclose(self.potentials, self.expected, rtol=TOLERANCES[dtype])
 
 
-class Fit:
-    """Whole fits, and how they compare with scikit-learn's from the same first centers."""
+KERNELS = [
+    "add_seed", "average_centers", "center_distances", "center_moves", "column_moments", "draw_samples",
+    "label_distances", "label_inertia", "mini_batch_update", "normalize_rows", "seed_limits",
+]  # fmt: skip
 
-    params = (SHAPES, ["uniform", "clusters"])
-    param_names = ("n_samples x n_features x n_clusters", "data")
-    timeout = 300
 
-    def setup(self, shape, data):
+class Kernels(MeasuredKernel):
+    """The smaller kernels of an iteration, of seeding and of mini-batches."""
+
+    params = (few(KERNELS, None, smoke=1), few(DTYPES))
+    param_names = ("kernel", "dtype")
+    shape = "20000x16x64"
+
+    def call(self, name, dtype):
+        X, centers = uniform(self.shape, dtype)
+        (n, d), k = X.shape, len(centers)
+        rng = np.random.default_rng(0)
+        labels, no_weights = rng.integers(k, size=n, dtype=np.int32), np.empty(0, dtype)
+        closest = ((X - centers[0]) ** 2).sum(axis=1)
+        block_sums = np.add.reduceat(closest.astype(np.float64), np.arange(0, n, 256))
+        improves, owners = np.ones(n, np.uint16), np.zeros(n, np.int32)
+        self.n_outputs = {"add_seed": 3, "column_moments": 2, "mini_batch_update": 2}.get(name, 1)
+        calls = {
+            "add_seed": lambda: (
+                cpu.add_seed,
+                reference.add_seed,
+                (X, no_weights, centers[0], improves, 0, 1, closest, owners, block_sums),
+            ),
+            "average_centers": lambda: (
+                cpu.average_centers,
+                reference.average_centers,
+                (rng.random((k, d)), np.ones(k), np.zeros(d, dtype), np.empty((k, d), dtype)),
+            ),
+            "center_distances": lambda: (
+                cpu.center_distances,
+                reference.center_distances,
+                (X, centers, np.empty((n, k), dtype)),
+            ),
+            "center_moves": lambda: (
+                cpu.center_moves,
+                reference.center_moves,
+                (centers, X[k : 2 * k].copy(), np.empty(k)),
+            ),
+            "column_moments": lambda: (cpu.column_moments, reference.column_moments, (X, np.empty(d), np.empty(d))),
+            "draw_samples": lambda: (
+                cpu.draw_samples,
+                reference.draw_samples,
+                (no_weights, closest, block_sums, rng.random(8) * block_sums.sum(), np.empty(8, np.int64)),
+            ),
+            "label_distances": lambda: (
+                cpu.label_distances,
+                reference.label_distances,
+                (X, centers, labels, np.empty(n)),
+            ),
+            "label_inertia": lambda: (
+                cpu.label_inertia,
+                reference.label_inertia,
+                (X, no_weights, centers, labels, np.empty(1)),
+            ),
+            # As many samples seen before that no number of calls moves the centers: every call does the same work.
+            "mini_batch_update": lambda: (
+                cpu.mini_batch_update,
+                reference.mini_batch_update,
+                (X[:1024], no_weights, labels[:1024], centers, np.full(k, 1e12)),
+            ),
+            "normalize_rows": lambda: (cpu.normalize_rows, reference.normalize_rows, (X, np.empty_like(X))),
+            "seed_limits": lambda: (
+                cpu.seed_limits,
+                reference.seed_limits,
+                (centers, X[k : k + 8].copy(), np.empty(k, dtype)),
+            ),
+        }
+        self.loops = 20
+        return calls[name]()
+
+
+class _Estimator(Measured):
+    """A call of gdl's estimators beside scikit-learn's with the same settings."""
+
+    params = (few(SHAPES), few(["clusters", "uniform"]))
+    param_names = (SHAPE, "data")
+    repeat = (2, 10, 1.0)
+
+    def prepare(self, shape, data):
         warnings.simplefilter("ignore", ConvergenceWarning)
-        make = {"uniform": uniform, "clusters": clusters}[data]
-        self.X, self.centers = make(shape, "float32")
+        self.X, self.centers = {"uniform": uniform, "clusters": clusters}[data](shape, "float32")
         self.settings = {"n_clusters": len(self.centers), "n_init": 1, "max_iter": 10, "tol": 0.0, "random_state": 0}
-        ours, theirs = self.fit(KMeans), self.fit(TheirKMeans)
-        np.testing.assert_allclose(ours.inertia_, theirs.inertia_, rtol=1e-2)
 
-    def fit(self, estimator, **settings):
-        return estimator(**self.settings, init=self.centers, **settings).fit(self.X)
+    def ours(self):
+        self.mine = self.run(gdl)
 
-    def time_fit_with_seeding(self, shape, data):
-        KMeans(**self.settings).fit(self.X)
+    def theirs(self):
+        self.other = self.run(cluster)
 
-    def time_iterations(self, shape, data):
-        self.fit(KMeans)
+    def check(self, shape, data):
+        self.theirs()
+        np.testing.assert_allclose(self.mine.inertia_, self.other.inertia_, rtol=1e-2)
 
-    def peakmem_fit(self, shape, data):
-        KMeans(**self.settings).fit(self.X)
 
-    def track_time_over_scikit_learn(self, shape, data):
-        ours, theirs = best_of(lambda: self.fit(KMeans), lambda: self.fit(TheirKMeans), seconds=0.5, rounds=3)
-        return ours / theirs
+class Iterations(_Estimator):
+    """A fit from the same first centers."""
+
+    def run(self, module, **settings):
+        return module.KMeans(**self.settings, init=self.centers, **settings).fit(self.X)
 
     def track_auto_over_the_better_algorithm(self, shape, data):
         """What the rule of ``algorithm="auto"`` loses against the choice that proves right."""
         auto, plain, bounded = best_of(
-            *(lambda name=name: self.fit(KMeans, algorithm=name) for name in ("auto", "lloyd", "hamerly")),
-            seconds=0.5,
-            rounds=3,
+            *(lambda name=name: self.run(gdl, algorithm=name) for name in ("auto", "lloyd", "hamerly")), rounds=3
         )
         return auto / min(plain, bounded)
 
-    def track_inertia_over_scikit_learn(self, shape, data):
-        return self.fit(KMeans).inertia_ / self.fit(TheirKMeans).inertia_
-
-    track_time_over_scikit_learn.unit = "x scikit-learn"
     track_auto_over_the_better_algorithm.unit = "x the better of lloyd and hamerly"
-    track_inertia_over_scikit_learn.unit = "x scikit-learn"
 
 
-class MiniBatch:
-    """Learning from one batch of 1,024."""
+class Fit(_Estimator):
+    """A whole fit, seeding included; on uniform data, where no choice of seeds ends it early."""
 
-    params = (["1024x16x64", "1024x64x100"],)
-    param_names = ("batch x n_features x n_clusters",)
+    params = (few(SHAPES), ["uniform"])
 
-    def setup(self, shape):
-        self.X, centers = uniform(shape, "float32")
-        self.model = MiniBatchKMeans(len(centers), init=centers, n_init=1, random_state=0, compute_labels=False)
-        self.model.partial_fit(self.X)
+    def run(self, module):
+        return module.KMeans(**self.settings).fit(self.X)
 
-    def time_partial_fit(self, shape):
-        self.model.partial_fit(self.X)
+    def check(self, shape, data):
+        self.theirs()
+        assert self.mine.n_iter_ == self.other.n_iter_
+        # float32 may draw another seed than scikit-learn's.
+        np.testing.assert_allclose(self.mine.inertia_, self.other.inertia_, rtol=0.05)
 
 
-class Predict:
-    """The label of one sample, the whole public call."""
+class Seeding(_Estimator):
+    """``kmeans_plusplus``."""
 
-    params = ([8, 64], [2, 64])
-    param_names = ("n_clusters", "n_features")
+    params = (few(SHAPES), ["uniform"])
 
-    def setup(self, n_clusters, n_features):
-        X, centers = uniform(f"1000x{n_features}x{n_clusters}", "float32")
-        self.model = KMeans(n_clusters, init=centers, n_init=1).fit(X)
-        self.row = X[:1].copy()
-        self.model.predict(self.row)
+    def run(self, module):
+        return module.kmeans_plusplus(self.X, len(self.centers), random_state=0)
 
-    def time_one_row(self, n_clusters, n_features):
-        self.model.predict(self.row)
+    def check(self, shape, data):
+        self.theirs()
+        potentials = []
+        for centers, _ in (self.mine, self.other):
+            halves = (centers * centers).sum(axis=1) / 2
+            nearest = (halves - self.X @ centers.T).argmin(axis=1)
+            potentials.append(((self.X - centers[nearest]) ** 2).sum(dtype=np.float64))
+        np.testing.assert_allclose(*potentials, rtol=0.05)
+
+
+class Predict(_Estimator):
+    params = (few(SHAPES), ["uniform"])
+
+    def prepare(self, shape, data):
+        super().prepare(shape, data)
+        settings = self.settings | {"init": self.centers, "max_iter": 1}
+        self.models = {module: module.KMeans(**settings).fit(self.X) for module in (gdl, cluster)}
+
+    def run(self, module):
+        return self.models[module].predict(self.X)
+
+    def check(self, shape, data):
+        self.theirs()
+        assert np.mean(self.mine != self.other) < 1e-3
+
+
+class MiniBatch(_Estimator):
+    """``MiniBatchKMeans``, 50 batches of 1024."""
+
+    params = (few(SHAPES), ["clusters"])
+
+    def run(self, module):
+        # No share of the centers is drawn anew: which ones would be up to rounding.
+        model = module.MiniBatchKMeans(
+            len(self.centers), init=self.centers, n_init=1, batch_size=1024, reassignment_ratio=0.0, random_state=0
+        )
+        for i in range(50):
+            start = i * 1024 % (len(self.X) - 1024)
+            model.partial_fit(self.X[start : start + 1024])
+        return model
+
+    def check(self, shape, data):
+        self.theirs()
+        np.testing.assert_allclose(-self.mine.score(self.X), -self.other.score(self.X), rtol=0.05)

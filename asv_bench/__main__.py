@@ -56,6 +56,8 @@ def history(commits, profile, pattern):
         raise RequestError("asv_bench has changes that no commit holds, and results would depend on them: commit them.")
     wanted = commits_of(commits)
     open_results()
+    for stale in PLACE.glob("incoming-*"):  # of a run that was killed
+        shutil.rmtree(stale)
     todo = [commit for commit in wanted if not measured(commit)]
     print(f"{len(wanted)} commits, {len(todo)} of them to be measured.", flush=True)
     status = 0

@@ -9,7 +9,7 @@ from sklearn.preprocessing import StandardScaler
 
 import gdl
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [pytest.mark.compiled, pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")]
 
 
 def scaled(load):

@@ -97,6 +97,18 @@ class TestCandidatePotentials:
             np.testing.assert_allclose(potentials, all_potentials, rtol=rtol)
             seeding.add(candidates[0], improves, 0)
 
+    @pytest.mark.parametrize("n_features", [3, 20])
+    def test_what_memory_held_before_does_not_matter(self, kernels, dtype, rng, n_features):
+        """Rows fill no whole vector, and what fills it up is not NaN by chance."""
+        X = make_data(rng, dtype, 37, n_features)
+        seeding = Seeding(kernels, X, make_weights(rng, dtype, 37)[0], [0])
+        expected, _ = seeding.judge_all(X[5:8])
+        for size in 2 * [2**k for k in range(4, 12)]:
+            filled = [np.full(size, np.nan) for _ in range(20)]
+            del filled
+            np.testing.assert_array_equal(seeding.judge_all(X[5:8])[0], expected)
+        assert np.isfinite(expected).all()
+
     def test_limits_are_made_use_of(self, kernels, dtype, rng):
         """Limits that set all samples apart leave all of them out, but for narrow rows, which cost less than that."""
         X = make_data(rng, dtype, 300, 20)

@@ -110,6 +110,7 @@ def potentials_by_lanes(
     for first in range(start, start + m, width):
         rows = min(width, start + m - first)
         turn_rows(X, n, first, rows, T)
+        weights[:] = 1
         for r in range(rows if sample_weight.size > 0 else 0):
             weights[r] = sample_weight[first + r]
         if rows == width and sample_weight.size == 0:
@@ -118,8 +119,6 @@ def potentials_by_lanes(
         near[:] = 0  # what fills up the last vectors has no mass
         for r in range(rows):
             near[r] = closest[first + r]
-        if sample_weight.size == 0:
-            weights[:] = 1
         weighted_candidate_lanes(T, candidates, k, n, part(near, 0, width), weights, 0, sums, bits)
         for r in range(rows):
             improves[first + r] = bits[r]

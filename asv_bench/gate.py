@@ -56,6 +56,9 @@ DOZEN = [
 ROUNDS = {"time": (12, 12), "track": (3, 3), "timeraw": (5, 5), "peakmem": (1, 1)}
 LATER_PAIRS = 3
 SAMPLE_SECONDS = 4e-3
+# How a process that measures begins.
+KEEP_TO = "core = {core}\nif core is not None:\n    import os\n    os.sched_setaffinity(0, {{core}})\n"
+WORK = "import runpy\nrunpy.run_module('asv_bench.gate', run_name='__main__', alter_sys=True)"
 # Two counts of the same code's instructions differ by less than this: 1.00002 when measured, 1.018 as a benchmark.
 SAME_INSTRUCTIONS = 1.03
 COUNTED_SECONDS = 2e-2
@@ -343,9 +346,9 @@ class UnavailableError(Exception):
 class Side:
     """A process that measures one benchmark of one commit."""
 
-    def __init__(self, case, tree, wrapper=(), **variables):
+    def __init__(self, case, tree, core=None, wrapper=(), **variables):
         self.process = subprocess.Popen(
-            [*wrapper, sys.executable, "-m", "asv_bench.gate", "--work", case, str(tree)],
+            [*wrapper, sys.executable, "-c", KEEP_TO.format(core=core) + WORK, "--work", case, str(tree)],
             env=environment(tree) | variables, cwd=tree,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE if wrapper else subprocess.DEVNULL,
             text=True,
@@ -391,12 +394,13 @@ class Side:
 class Code:
     """A statement of a ``timeraw_`` benchmark: each sample is a fresh interpreter."""
 
-    def __init__(self, case, tree):
+    def __init__(self, case, tree, core=None):
         with Side(case, tree) as side:
             code = side.ask("code")
         statement, setup = (code, "") if isinstance(code, str) else code
         self.tree = tree
-        self.program = f"{setup}\nimport time as _t\n_s = _t.perf_counter()\n{statement}\nprint(_t.perf_counter() - _s)"
+        timed = f"import time as _t\n_s = _t.perf_counter()\n{statement}\nprint(_t.perf_counter() - _s)"
+        self.program = f"{KEEP_TO.format(core=core)}{setup}\n{timed}"
         self.ask("")  # the caches of files and of kernels are warm from now on
 
     def ask(self, request):
@@ -417,11 +421,11 @@ class Code:
 class Fresh:
     """A process for each sample: a peak of memory never goes down again."""
 
-    def __init__(self, case, tree):
-        self.case, self.tree = case, tree
+    def __init__(self, case, tree, core=None):
+        self.case, self.tree, self.core = case, tree, core
 
     def ask(self, request):
-        with Side(self.case, self.tree) as side:
+        with Side(self.case, self.tree, self.core) as side:
             return side.ask(request)
 
     def __enter__(self):
@@ -431,11 +435,17 @@ class Fresh:
         pass
 
 
-def look(case, trees, rounds):
-    """Return the figures of both commits, round by round, from one new pair of processes."""
+def look(case, trees, rounds, number=0):
+    """Return the figures of both commits, round by round, from one new pair of processes, ``number`` of several.
+
+    Both keep to one core, and the next pair to another: cores that others use differ in speed by half, and the system
+    would leave each process on one of its own.
+    """
     kind = kind_of(case)
     measure = {"time": Side, "track": Side, "timeraw": Code, "peakmem": Fresh}[kind]
-    with measure(case, trees[0]) as before, measure(case, trees[1]) as after:
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [None]
+    core = cores[number % len(cores)]
+    with measure(case, trees[0], core) as before, measure(case, trees[1], core) as after:
         request = kind
         if kind == "time":
             request = f"time {max(side.ask('calls') for side in (before, after))}"
@@ -451,7 +461,7 @@ def look_again(case, trees):
 
     Where a process lies in memory changes its speed by some percent for as long as it lives.
     """
-    pairs = [look(case, trees, ROUNDS[kind_of(case)][1]) for _ in range(LATER_PAIRS)]
+    pairs = [look(case, trees, ROUNDS[kind_of(case)][1], number) for number in range(1, LATER_PAIRS + 1)]
     figures = tuple(list(itertools.chain(*(pair[which] for pair in pairs))) for which in (0, 1))
     return figures, statistics.median(ratio_of(*pair) for pair in pairs)
 
@@ -486,7 +496,7 @@ def instruction_ratio(case, trees):
 def instructions(case, tree, n):
     """Return the instructions of ``n`` calls, counted by callgrind."""
     valgrind = ["setarch", "-R", "valgrind", "--tool=callgrind", "--instr-atstart=no", "--callgrind-out-file=/dev/null"]
-    with Side(case, tree, valgrind, PYTHONHASHSEED="0", **EMULATED) as side:
+    with Side(case, tree, None, valgrind, PYTHONHASHSEED="0", **EMULATED) as side:
         side.ask(f"instructions {n}")
         _, report = side.process.communicate(timeout=120)
     counted = re.search(r"Collected : (\d+)", report)

@@ -83,7 +83,7 @@ def scripted(monkeypatch, looks, counts=None):
     """Let looks have the given ratios, and say how many were taken."""
     taken = []
 
-    def look(case, trees, rounds):
+    def look(case, trees, rounds, number=0):
         taken.append(looks[len(taken)] if len(taken) < len(looks) else looks[-1])
         return [1.0] * rounds, [taken[-1]] * rounds
 

@@ -421,6 +421,7 @@ class TestOutOfTurn:
         assert len(list(steps)) == 16
         assert list(steps) == []
 
+    @pytest.mark.compiled  # NumPy would warn of the overflow
     @pytest.mark.parametrize("body", ["empty", "look"])
     def test_divergence_ends_the_loop(self, data, body):
         parameters = {"solver": "sgd", "learning_rate_init": 1e200, "max_iter": 9, "hidden_layer_sizes": (5,)}

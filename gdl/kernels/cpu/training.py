@@ -484,7 +484,7 @@ def _compare_batch(me, call, team, number, X, Y, n_targets, sample_weight, rows,
     sample_weight, rows, loss = borrow(sample_weight), borrow(rows), borrow(loss)
     m = rows.size
     total = batch_weight(sample_weight, rows, 0, m)
-    divisor = max(total, 1e-300)
+    divisor = total if total > 0 else 1.0
     find_rows(me, net, rows, 0, m)
     phase = by_layers(me, call, FIRST, net, rule, 0, X, Y, n_targets, sample_weight, rows, 0, divisor, m, m < 0, m > 0)
     squares = learn(me, call, phase, net, rule, 0.0, 0, X, m, divisor, m > 0, m < 0, bad)

@@ -27,8 +27,9 @@ from gdl._progress import Report
 from gdl._validation import Target
 from gdl.initializers import INITIALIZERS, draw_parameters
 from gdl.kernels import layout
-from gdl.steps import Epochs, Steps
+from gdl.mlp_steps import Epochs, Steps
 from gdl.training import (
+    NO_RATE,
     SCHEDULES,
     Driver,
     Judge,
@@ -163,7 +164,7 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
     def learning_rate_(self, rate: float) -> None:
         check_is_fitted(self)
         if self._training.solver == "lbfgs":
-            raise AttributeError('solver="lbfgs" has no learning rate: it searches for the length of each step.')
+            raise AttributeError(NO_RATE)
         change_rate(self._training, rate)
 
     def _store(self, arguments: dict[str, Any]) -> None:
@@ -305,7 +306,7 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
         Returns
         -------
         Steps
-            An iterator of ``gdl.steps.Step``.
+            An iterator of ``gdl.mlp_steps.Step``.
 
         Examples
         --------
@@ -334,7 +335,7 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
         Returns
         -------
         Epochs
-            An iterator of ``gdl.steps.Epoch``, each yielded when it is done.
+            An iterator of ``gdl.mlp_steps.Epoch``, each yielded when it is done.
 
         Examples
         --------

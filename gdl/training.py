@@ -23,6 +23,7 @@ RUN_SECONDS = 0.1
 # A cautious first guess of the machine's speed (floating-point operations a second), until it is measured.
 GUESSED_SPEED = 20e9
 
+NO_RATE = 'solver="lbfgs" has no learning rate: it searches for the length of each step.'
 SCHEDULES = ("constant", "invscaling", "adaptive", "cosine", "one_cycle")
 
 
@@ -440,8 +441,9 @@ class Trainer(Driver):
     def end_epoch_if_due(self) -> None:
         """End an epoch whose steps have all been taken."""
         if self.training.position == self.n_steps:
-            with HeldInterrupt():
+            with HeldInterrupt() as interrupt:
                 self.finish_epoch()
+            interrupt.check()
 
     def finish_epoch(self) -> None:
         """Book the epoch and find out whether training has converged."""

@@ -1,4 +1,4 @@
-"""Training in the open: one step or one epoch at a time, every number of it there to be read and changed.
+"""Training networks in the open: one step or one epoch at a time, every number there to be read and changed.
 
 A step predicts a batch, compares it with the truth, and learns. Who does not look pays nothing: a step that
 nobody touches is one call into compiled code, the same as in ``fit``.
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gdl._lbfgs import LBFGS
 from gdl.kernels import layout
-from gdl.training import DivergedError, Driver, HeldInterrupt, Observer, Trainer, change_rate
+from gdl.training import NO_RATE, DivergedError, Driver, HeldInterrupt, Observer, Trainer, change_rate
 
 # How far a step has come.
 NEW, PREDICTED, COMPARED, LEARNED = range(4)
@@ -240,6 +240,8 @@ class Step:
 
     @learning_rate.setter
     def learning_rate(self, rate: float) -> None:
+        if isinstance(self, LBFGSStep):
+            raise AttributeError(NO_RATE)
         self._check_open("change its learning rate")
         change_rate(self._driver.training, rate)
 
@@ -327,6 +329,7 @@ class _Loop:
             self._driver = self._begin()
             with HeldInterrupt() as interrupt:
                 self._driver.begin(interrupt)
+            interrupt.check()
         elif self._model._training is not self._driver.training:
             raise RuntimeError("The model was fitted anew since this loop began; begin another with model.steps().")
         return self._driver

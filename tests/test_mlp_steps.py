@@ -12,6 +12,8 @@ from naive import central_difference
 from numpy.testing import assert_array_equal
 
 from gdl import MLPClassifier, MLPRegressor
+from gdl._lbfgs import LBFGS
+from gdl.training import Trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -265,6 +267,8 @@ class TestWhatThereIsToSee:
         assert losses[1:] == model.loss_curve_[:-1]
         with pytest.raises(AttributeError, match="has no learning rate"):
             model.learning_rate_ = 0.1
+        with pytest.raises(AttributeError, match="has no learning rate"):
+            next(iter(new("lbfgs").steps(*data))).learning_rate = 0.1
 
     def test_the_model_is_fitted_all_along(self, data):
         model = new()
@@ -442,6 +446,21 @@ class TestOutOfTurn:
                 if step.number == 5:
                     signal.raise_signal(signal.SIGINT)
         assert_same(model.fit(*data), new(case).fit(*data))
+
+    def test_ctrl_c_at_the_end_of_an_epoch_is_not_swallowed(self, data, monkeypatch):
+        """While the validation samples are judged, and for L-BFGS while the first objective is taken."""
+        for case, driver, name in (("adam", Trainer, "finish_epoch"), ("lbfgs", LBFGS, "begin")):
+            model, whole = new(case, warm_start=True), getattr(driver, name)
+
+            def pressed(*arguments, whole=whole):
+                whole(*arguments)
+                signal.raise_signal(signal.SIGINT)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(driver, name, pressed)
+                with pytest.raises(KeyboardInterrupt):
+                    list(model.steps(*data))
+            assert_same(model.fit(*data), new(case).fit(*data))
 
     def test_warnings_are_those_of_fit(self, data):
         with warnings.catch_warnings(record=True) as caught:

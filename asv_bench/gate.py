@@ -3,10 +3,10 @@
     python -m asv_bench.gate BASE HEAD [--bench REGEX] [--threshold 1.1]
 
 Both commits take turns: each round measures one right after the other, in processes that stay open and share a core,
-so that a drift of the machine's speed meets both. A ratio is the median over the rounds or that of the shortest times,
-whichever is closer to 1. Whatever moves by more than the threshold is looked at again, in new processes and with more rounds;
-what still stands has its instructions counted by valgrind's callgrind, where that is installed, and if these are the same
-it has to stand a third time. So a regression is reported only if it stands twice.
+so that a drift of the machine's speed meets both. A ratio is the median over the rounds or that of the shortest
+times, whichever is closer to 1. Whatever moves by more than the threshold is looked at again, in new processes and
+with more rounds; what still stands has its instructions counted by valgrind's callgrind, where that is installed, and
+if these are the same it has to stand a third time. So a regression is reported only if it stands twice.
 
 The benchmarks are those of the working tree, the commits' sources lie in ``.asv/gate``, and nothing else is written.
 Prints a table and exits with 1 if there is a regression, with 2 if something could not be measured, else with 0.

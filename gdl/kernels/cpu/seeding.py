@@ -10,9 +10,10 @@ from gdl.kernels.cpu._nearest import (
     candidate_lanes,
     candidate_tile_1,
     candidate_tile_2,
-    judge,
+    judge_rows,
     squared_distance,
     weighted_candidate_lanes,
+    weighted_judge_rows,
 )
 from gdl.kernels.cpu._simd import VECTOR_BYTES, part
 from gdl.kernels.cpu._team import FIRST, announce, claim, close_phase, end_call, finish, open_phase, run
@@ -77,13 +78,16 @@ def potentials_by_tiles(
     for first in range(0, vectors, 2):
         group = min(2, vectors - first)
         candidate_distances(X, offsets, n_open, n, packed, first, group, D)
-        for r in range(n_open):
-            i = rows[r]
-            weight = 1.0 if sample_weight.size == 0 else np.float64(sample_weight[i])
-            for vector in range(group):
-                at = (first + vector) * lanes
-                bits = judge(D, (r * group + vector) * lanes, closest[i], weight, potentials, p + at)
-                improves[i] |= np.uint16(bits << at)
+        for vector in range(group):
+            at, stride = (first + vector) * lanes, group * lanes
+            if sample_weight.size == 0:
+                judge_rows(
+                    D, vector * lanes, stride, rows, n_open, closest, sample_weight, potentials, p + at, improves, at
+                )
+            else:
+                weighted_judge_rows(
+                    D, vector * lanes, stride, rows, n_open, closest, sample_weight, potentials, p + at, improves, at
+                )
 
 
 @inner

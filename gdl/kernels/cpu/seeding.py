@@ -5,7 +5,8 @@ import numpy as np
 from gdl.kernels._jit import inner, njit
 from gdl.kernels.cpu._arrays import flat, writable
 from gdl.kernels.cpu._nearest import (
-    CANDIDATE_ROWS,
+    CANDIDATE_ROWS_1,
+    CANDIDATE_ROWS_2,
     SAMPLE_VECTORS,
     candidate_lanes,
     candidate_tile_1,
@@ -21,6 +22,8 @@ from gdl.kernels.cpu.clustering import chunk_start, n_chunks
 
 BLOCK = 256
 MOST_CANDIDATES = 16
+# Rows that a tile may go beyond a block.
+TILE_ROOM = max(CANDIDATE_ROWS_1, CANDIDATE_ROWS_2)
 # Below so many features lanes run over samples: 2,000,000 of 3 took 12.4 ms with rows looked at one by one. To look
 # whether a sample may be left out would take as long as to compare it.
 LIMIT_FEATURES = 8
@@ -50,16 +53,17 @@ def candidate_distances(X, offsets, m, n, packed, first, vectors, D):
     The last tile is filled up with the last row, and asks for the rows that follow it: likely the next block's.
     """
     lanes = VECTOR_BYTES // X.itemsize
-    whole = (m + CANDIDATE_ROWS - 1) // CANDIDATE_ROWS * CANDIDATE_ROWS
+    tile_rows = CANDIDATE_ROWS_1 if vectors == 1 else CANDIDATE_ROWS_2
+    whole = (m + tile_rows - 1) // tile_rows * tile_rows
     for i in range(m, whole):
         offsets[i] = offsets[m - 1]
-    for i in range(CANDIDATE_ROWS):
+    for i in range(tile_rows):
         offsets[whole + i] = offsets[m - 1] + (i + 1) * n
-    for i in range(0, m, CANDIDATE_ROWS):
-        if vectors == 2:
-            candidate_tile_2(X, offsets, i, packed, first * lanes * n, n, D, i * 2 * lanes)
-        else:
+    for i in range(0, m, tile_rows):
+        if vectors == 1:
             candidate_tile_1(X, offsets, i, packed, first * lanes * n, n, D, i * lanes)
+        else:
+            candidate_tile_2(X, offsets, i, packed, first * lanes * n, n, D, i * 2 * lanes)
 
 
 @inner
@@ -150,8 +154,8 @@ def _candidate_potentials(
     lanes = VECTOR_BYTES // X.itemsize
     load = SAMPLE_VECTORS * lanes
     by_lanes = n < LIMIT_FEATURES
-    offsets, rows = np.empty(BLOCK + 2 * CANDIDATE_ROWS, np.int64), np.empty(BLOCK, np.int64)
-    D = np.empty(0 if by_lanes else (BLOCK + CANDIDATE_ROWS) * 2 * lanes, X.dtype)
+    offsets, rows = np.empty(BLOCK + 2 * TILE_ROOM, np.int64), np.empty(BLOCK, np.int64)
+    D = np.empty(0 if by_lanes else (BLOCK + TILE_ROOM) * 2 * lanes, X.dtype)
     T, near = np.empty(load * LIMIT_FEATURES, X.dtype), np.empty(load, X.dtype)
     weights, bits, sums = np.empty(load), np.empty(load, np.uint16), np.empty(MOST_CANDIDATES * lanes)
     shared = open_phase(me, call, FIRST, chunks, 4 * n_samples * n * k)
@@ -202,8 +206,8 @@ def _add_seed(
 ):  # fmt: skip
     announce(me, team, number)
     lanes = VECTOR_BYTES // X.itemsize
-    offsets, rows = np.empty(BLOCK + 2 * CANDIDATE_ROWS, np.int64), np.empty(BLOCK, np.int64)
-    D = np.empty((BLOCK + CANDIDATE_ROWS) * lanes, X.dtype)
+    offsets, rows = np.empty(BLOCK + 2 * TILE_ROOM, np.int64), np.empty(BLOCK, np.int64)
+    D = np.empty((BLOCK + TILE_ROOM) * lanes, X.dtype)
     shared = open_phase(me, call, FIRST, chunks, 4 * n_samples * n)
     task = claim(me, call, FIRST, chunks, shared)
     while task >= 0:
@@ -308,8 +312,8 @@ def exact_least(seeds, seed, candidates, k, near, at, n, slack):
 def _seed_limits(seeds, n_seeds, n, candidates, packed, k, limits):
     lanes = VECTOR_BYTES // seeds.itemsize
     epsilon = 1.1920929e-07 if seeds.itemsize == 4 else 2.220446049250313e-16
-    offsets = np.empty(BLOCK + 2 * CANDIDATE_ROWS, np.int64)
-    D = np.empty((BLOCK + CANDIDATE_ROWS) * 2 * lanes, seeds.dtype)
+    offsets = np.empty(BLOCK + 2 * TILE_ROOM, np.int64)
+    D = np.empty((BLOCK + TILE_ROOM) * 2 * lanes, seeds.dtype)
     vectors = (k + lanes - 1) // lanes
     near = np.empty(BLOCK * vectors * lanes, seeds.dtype)
     for start in range(0, n_seeds, BLOCK):

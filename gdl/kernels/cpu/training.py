@@ -452,7 +452,7 @@ def _train_epoch(
 ):
     announce(me, team, number)
     rule, n_targets = net.rule, Y.shape[1]
-    call, X, Y = borrow(call), borrow(X.reshape(X.size)), borrow(Y.reshape(Y.size))
+    call, X, Y = borrow(call), borrow(X), borrow(Y)
     sample_weight, order, step_losses = borrow(sample_weight), borrow(order), borrow(step_losses)
     phase = FIRST
     going = True
@@ -473,7 +473,7 @@ def _train_epoch(
 def _predict_batch(me, call, team, number, X, rows, step, net):
     announce(me, team, number)
     rule = net.rule
-    call, X, rows = borrow(call), borrow(X.reshape(X.size)), borrow(rows)
+    call, X, rows = borrow(call), borrow(X), borrow(rows)
     m = rows.size
     find_rows(me, net, rows, 0, m)
     by_layers(me, call, FIRST, net, rule, step, X, X, 1, X, rows, 0, 1.0, m, m > 0, m < 0)
@@ -484,7 +484,7 @@ def _predict_batch(me, call, team, number, X, rows, step, net):
 def _compare_batch(me, call, team, number, X, Y, sample_weight, rows, net, loss):
     announce(me, team, number)
     rule, n_targets = net.rule, Y.shape[1]
-    call, X, Y = borrow(call), borrow(X.reshape(X.size)), borrow(Y.reshape(Y.size))
+    call, X, Y = borrow(call), borrow(X), borrow(Y)
     sample_weight, rows, loss = borrow(sample_weight), borrow(rows), borrow(loss)
     m = rows.size
     total = batch_weight(sample_weight, rows, 0, m)
@@ -530,7 +530,7 @@ def _loss_and_gradient(me, call, team, number, X, Y, sample_weight, rows, alpha,
     """Sums over batches of what the workspace holds; the gradient's in ``totals``, float64."""
     announce(me, team, number)
     rule, n_targets = net.rule, Y.shape[1]
-    call, X, Y = borrow(call), borrow(X.reshape(X.size)), borrow(Y.reshape(Y.size))
+    call, X, Y = borrow(call), borrow(X), borrow(Y)
     sample_weight, rows, totals = borrow(sample_weight), borrow(rows), borrow(totals)
     phase = FIRST
     n = rows.size

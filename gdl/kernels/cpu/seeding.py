@@ -24,6 +24,8 @@ MOST_CANDIDATES = 16
 # Below so many features lanes run over samples: 2,000,000 of 3 took 12.4 ms with rows looked at one by one. To look
 # whether a sample may be left out would take as long as to compare it.
 LIMIT_FEATURES = 8
+# Far above what squares lose to underflow, in either type, and just below where those of float32 overflow.
+TINY, HUGE = 1e-30, 3.4e38
 
 
 @njit
@@ -43,10 +45,16 @@ def pack_candidates(candidates):
 
 @inner
 def candidate_distances(X, offsets, m, n, packed, first, vectors, D):
-    """Squared distances of m rows to one group of candidates, row after row."""
+    """Squared distances of m rows to one group of candidates, row after row.
+
+    The last tile is filled up with the last row, and asks for the rows that follow it: likely the next block's.
+    """
     lanes = VECTOR_BYTES // X.itemsize
-    for i in range(m, m + 2 * CANDIDATE_ROWS):
+    whole = (m + CANDIDATE_ROWS - 1) // CANDIDATE_ROWS * CANDIDATE_ROWS
+    for i in range(m, whole):
         offsets[i] = offsets[m - 1]
+    for i in range(CANDIDATE_ROWS):
+        offsets[whole + i] = offsets[m - 1] + (i + 1) * n
     for i in range(0, m, CANDIDATE_ROWS):
         if vectors == 2:
             candidate_tile_2(X, offsets, i, packed, first * lanes * n, n, D, i * 2 * lanes)
@@ -202,11 +210,11 @@ def _add_seed(
         for block in range(chunk_start(task, chunks, blocks), chunk_start(task + 1, chunks, blocks)):
             start, stop = block * BLOCK, min(n_samples, (block + 1) * BLOCK)
             m = 0
-            for i in range(start, stop):
-                if improves[i] >> bit & 1:
-                    rows[m] = i
-                    offsets[m] = i * n
-                    m += 1
+            for i in range(start, stop):  # without a branch, which would often be foretold wrongly
+                rows[m] = i
+                m += improves[i] >> bit & 1
+            for r in range(m):
+                offsets[r] = rows[r] * n
             if m > 0:
                 candidate_distances(X, offsets, m, n, packed, 0, 1, D)
             for r in range(m):
@@ -284,13 +292,48 @@ def drawn_sample(sample_weight, closest, block_sums, target):
     return row
 
 
+@inner
+def exact_least(seeds, seed, candidates, k, near, at, n, slack):
+    """Smallest squared distance, in float64, of a seed to k candidates; ``near`` holds them rounded, from ``at`` on."""
+    least, nearest = np.inf, np.inf
+    for c in range(k):
+        nearest = min(nearest, np.float64(near[at + c]))
+    for c in range(k):
+        if min(np.float64(near[at + c]), HUGE) <= nearest * (1 + slack) + TINY:
+            least = min(least, squared_distance(seeds, seed, candidates, c * n, n))
+    return least
+
+
 @njit
-def seed_limits(seeds, candidates, limits):
-    """A quarter of each seed's squared distance to the closest candidate, less what rounding may do to it."""
-    n = seeds.shape[1]
+def _seed_limits(seeds, n_seeds, n, candidates, packed, k, limits):
+    lanes = VECTOR_BYTES // seeds.itemsize
     epsilon = 1.1920929e-07 if seeds.itemsize == 4 else 2.220446049250313e-16
-    for k in range(seeds.shape[0]):
-        least = np.inf
-        for c in range(candidates.shape[0]):
-            least = min(least, squared_distance(seeds.ravel(), k * n, candidates.ravel(), c * n, n))
-        limits[k] = least * (0.25 - (n + 4) * epsilon)
+    offsets = np.empty(BLOCK + 2 * CANDIDATE_ROWS, np.int64)
+    D = np.empty((BLOCK + CANDIDATE_ROWS) * 2 * lanes, seeds.dtype)
+    vectors = (k + lanes - 1) // lanes
+    near = np.empty(BLOCK * vectors * lanes, seeds.dtype)
+    for start in range(0, n_seeds, BLOCK):
+        m = min(BLOCK, n_seeds - start)
+        for i in range(m):
+            offsets[i] = (start + i) * n
+        for first in range(0, vectors, 2):
+            width = min(2, vectors - first) * lanes
+            candidate_distances(seeds, offsets, m, n, packed, first, width // lanes, D)
+            for i in range(m):
+                for c in range(width):
+                    near[(i * vectors + first) * lanes + c] = D[i * width + c]
+        for i in range(m):
+            at = i * vectors * lanes
+            least = exact_least(seeds, (start + i) * n, candidates, k, near, at, n, 4 * (n + 4) * epsilon)
+            limits[start + i] = least * (0.25 - (n + 4) * epsilon)
+
+
+def seed_limits(seeds, candidates, limits):
+    """A quarter of each seed's squared distance to the closest candidate, less what rounding may do to it.
+
+    In float64 for the candidates only that may be the closest: a sum of n rounded squares is off by at most n + 2
+    units of rounding, half an epsilon each. 1,000 seeds of 128 features and 8 candidates took 0.46 ms with all.
+    """
+    candidates = writable(candidates)
+    packed = pack_candidates(candidates)
+    _seed_limits(flat(seeds), *seeds.shape, flat(candidates), packed, len(candidates), limits)

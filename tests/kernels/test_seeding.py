@@ -166,6 +166,29 @@ class TestAddSeed:
             masses = np.array(plain_weights) * closest.astype(np.float64)
             np.testing.assert_allclose(block_sums, [masses[rows].sum() for rows in blocks(n_samples)], rtol=1e-12)
 
+    @pytest.mark.parametrize(("n_samples", "n_features"), [(5, 8), (256, 9), (270, 16), (515, 33), (300, 130)])
+    @pytest.mark.parametrize(("offset", "scale"), [(0, 1), (1e3, 1), (1e6, 1), (0, 1e-6), (0, 1e6)])
+    def test_a_distance_is_the_same_wherever_its_row_stands(
+        self, fast_kernels, dtype, rng, n_samples, n_features, offset, scale
+    ):
+        """Bit for bit, among neighbors or among few rows that lie apart, first or last of a tile."""
+        X = (offset + scale * rng.standard_normal((n_samples, n_features))).astype(dtype)
+        X[n_samples // 2] = X[1]
+
+        def distances(improves):
+            closest, owners = np.full(n_samples, np.inf, dtype), np.zeros(n_samples, np.int32)
+            block_sums = np.empty(len(blocks(n_samples)))
+            fast_kernels.add_seed(X, X[:0, 0], X[1], improves, 0, 0, closest, owners, block_sums)
+            return closest
+
+        together = distances(np.ones(n_samples, np.uint16))
+        assert np.isfinite(together).all()
+        assert together[1] == together[n_samples // 2] == 0
+        for share in (0.02, 0.3, 0.9):
+            improves = (rng.random(n_samples) < share).astype(np.uint16)
+            expected = np.where(improves == 1, together, np.inf)
+            np.testing.assert_array_equal(distances(improves), expected)
+
     def test_the_potential_is_the_one_that_was_promised(self, fast_kernels, dtype, rng):
         X = make_data(rng, dtype, N_MANY, 6)
         seeding = Seeding(fast_kernels, X, make_weights(rng, dtype, N_MANY)[0], [0])
@@ -254,3 +277,23 @@ class TestSeedLimits:
         kernels.seed_limits(points, points[[0, 2]], limits)
         assert [limits[0], limits[2]] == [0, 0]
         assert limits[1] > 0
+
+    @pytest.mark.parametrize("n_features", [3, 9, 70])
+    @pytest.mark.parametrize("n_candidates", [1, 7, 16])
+    @pytest.mark.parametrize(
+        ("offset", "scale"), [(0, 1), (1e3, 1), (1e6, 1), (0, 1e-6), (0, 1e6), (0, 1e-21), (0, 1e18)]
+    )
+    def test_the_closest_of_nearly_equal_candidates(
+        self, fast_kernels, dtype, rng, n_features, n_candidates, offset, scale
+    ):
+        """The limit is that of exact sums, though the data's type cannot tell the candidates' distances apart."""
+        seeds = (offset + scale * rng.standard_normal((300, n_features))).astype(dtype)
+        candidates = np.repeat(seeds[:1] + seeds[1:2] - seeds[2:3], n_candidates, axis=0)
+        candidates *= (1 + 2 * np.finfo(dtype).eps * rng.integers(-2, 3, candidates.shape)).astype(dtype)
+        limits = np.full(len(seeds), np.nan, dtype)
+        with np.errstate(over="ignore"):  # where it is NumPy that computes
+            fast_kernels.seed_limits(seeds, candidates, limits)
+        rows, eps = candidates.tolist(), np.finfo(dtype).eps
+        exact = np.array([min(naive.squared_distance(s, c) for c in rows) / 4 for s in seeds.tolist()])
+        expected = exact * (1 - 4 * (n_features + 4) * eps)
+        np.testing.assert_allclose(limits, expected, rtol=4 * eps, atol=np.finfo(dtype).smallest_subnormal)

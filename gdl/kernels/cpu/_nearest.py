@@ -64,8 +64,8 @@ def _prefetch(v, offsets, o, A, n_rows, index):
 def _prefetch_in_order(v, offsets, o, A, n_rows, n):
     """Make a function of ``index`` that asks for the next tile's rows as ``_prefetch`` does, but in order of address.
 
-    The processor follows that order and fetches on by itself: 100,000 rows of 128 against 8 candidates took 4.0 ms
-    on one core and 5.9 in the order of use, a line of each row at a time. Rows that lie apart are taken in that one.
+    100,000 rows of 128 against 8 candidates, eight rows a tile, took 4.6 ms on one core and 6.9 in the order of use,
+    a line of each row at a time. Rows that lie apart are taken in that one.
     """
     builder, line = v.builder, 64 // v.item
     starts = [builder.load(v.at(offsets, builder.add(o, v.constant(n_rows + i)))) for i in range(n_rows)]
@@ -423,7 +423,7 @@ def _judge_rows(weighted):
     ``D`` holds the rows' squared distances from ``d`` on, a row every ``stride``; ``rows`` are their numbers. Adds
     ``weight min(closest, D)`` to the float64 potentials from ``p`` on, in the order of rows, and sets the bits from
     ``shift`` on of ``improves`` where D is smaller. With potentials in memory, which each row read and wrote, and
-    weights of 1 multiplied by, judging took 40 % as long as comparing 128 features.
+    weights of 1 multiplied by, 100,000 rows of 128 took 5.3 ms on one core instead of 4.9.
     """
 
     def implementation(context, builder, signature, arguments):

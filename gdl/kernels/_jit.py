@@ -6,15 +6,16 @@ import functools
 from typing import Any
 
 import numba
+from numba import types
 
 from gdl.kernels._cache import KernelCache
-from gdl.kernels._inner import InnerCompiler
+from gdl.kernels._inner import InnerCompiler, KernelCompiler
 
 # No fastmath: "nnan" and "ninf" would remove the checks for NaN and infinity, and "reassoc" and "contract"
 # would round the vector body of a loop differently from its remainder, so that bits would depend on where
 # a row stands. Contraction is written down, as fma. The GIL is released, so that two threads can compute at
 # once; division by zero gives infinity, as in NumPy.
-FLAGS = {"nogil": True, "error_model": "numpy"}
+FLAGS = {"nogil": True, "error_model": "numpy", "pipeline_class": KernelCompiler}
 
 
 def njit(function: Any = None, *, cache: bool = True, **options: Any) -> Any:
@@ -30,6 +31,23 @@ def njit(function: Any = None, *, cache: bool = True, **options: Any) -> Any:
 
 # For what only other kernels call: without wrappers for Python, and kept on disk within its callers. Without
 # reference counts, too: whoever called the kernel holds the arrays. What makes an array says ``_nrt=True``.
-inner = functools.partial(
-    njit, cache=False, pipeline_class=InnerCompiler, no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False
-)
+INNER_FLAGS: dict[str, Any] = {
+    "cache": False,
+    "pipeline_class": InnerCompiler,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+    "_nrt": False,
+}
+
+
+def inner(function: Any = None, **options: Any) -> Any:
+    """Compile a kernel for its callers alone, once for all integers: Numba would do it again for each constant."""
+    if function is None:
+        return functools.partial(inner, **options)
+    kernel = njit(function, **(INNER_FLAGS | options))
+    if kernel is not function:
+        template = kernel.get_call_template
+        kernel.get_call_template = lambda args, kws: template(
+            tuple(types.unliteral(arg) for arg in args), {name: types.unliteral(arg) for name, arg in kws.items()}
+        )
+    return kernel

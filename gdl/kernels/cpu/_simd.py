@@ -450,19 +450,23 @@ def _sum_rows(typing_context, values, at, n_rows, n_columns, sums, to):
 
 @intrinsic
 def _borrow(typing_context, array):
-    """The array without its owner: nobody counts references to it. The caller of the kernel holds it.
+    """The array without its owner, and flat: nobody counts references to it. The caller of the kernel holds it.
 
     Each array read from a tuple costs two atomic additions otherwise (650 calls in the code of a training step), and
     two threads that count on the same cache line wait for each other.
     """
 
     def implementation(context, builder, signature, arguments):
-        borrowed = context.make_array(signature.args[0])(context, builder, arguments[0])
+        whole = context.make_array(signature.args[0])(context, builder, arguments[0])
+        borrowed = context.make_array(signature.return_type)(context, builder)
+        borrowed.data, borrowed.nitems, borrowed.itemsize = whole.data, whole.nitems, whole.itemsize
+        borrowed.shape = cgutils.pack_array(builder, [whole.nitems])
+        borrowed.strides = cgutils.pack_array(builder, [whole.itemsize])
         borrowed.meminfo = ir.Constant(borrowed.meminfo.type, None)
         borrowed.parent = ir.Constant(borrowed.parent.type, None)
         return borrowed._getvalue()
 
-    return array(array), implementation
+    return types.Array(array.dtype, 1, "C")(array), implementation
 
 
 @intrinsic
@@ -497,7 +501,7 @@ def _choose(typing_context, condition, one, other):
 
 
 def _plain_borrow(array):
-    return array
+    return array.reshape(-1)
 
 
 def _plain_choose(condition, one, other):

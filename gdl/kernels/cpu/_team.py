@@ -27,7 +27,7 @@ from gdl.kernels._jit import inner, njit
 from gdl.kernels.cpu._atomics import add, load, pause, store, swap_if_equal
 
 # Words of a call, those written by different threads on different cache lines.
-TICKET, DONE, NEXT, N_THREADS, ALONE, SPINS, N_WORDS = 0, 16, 32, 33, 34, 35, 48
+TICKET, DONE, NEXT, N_THREADS, ALONE, SPINS, FAILED, N_WORDS = 0, 16, 32, 33, 34, 35, 36, 48
 # Words of a team: the number of the call announced last, and the helpers that are in Python.
 CALL, BUSY = 0, 16
 # A ticket is the phase, the tasks claimed from the end, and the tasks claimed from the start.

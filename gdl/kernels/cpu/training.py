@@ -7,16 +7,18 @@ same chain of operations whoever computes it.
 import math
 import threading
 import weakref
+from typing import Any
 
 import numpy as np
 from numba import config
 
 from gdl.kernels._jit import inner, njit
 from gdl.kernels.cpu import _simd
-from gdl.kernels.cpu._arrays import flat, scratch, scratch_moves, writable
+from gdl.kernels.cpu._arrays import scratch, scratch_moves, writable
 from gdl.kernels.cpu._net import Net
 from gdl.kernels.cpu._simd import TILE_ROWS, borrow, part, sum_of_squares, sum_rows
 from gdl.kernels.cpu._team import (
+    FAILED,
     FIRST,
     N_THREADS,
     announce,
@@ -329,7 +331,7 @@ def learn_strip(me, net, rule, learning_rate, step, layer, strip, task, A, m, to
 
 
 @inner
-def learn(me, call, phase, net, rule, learning_rate, step, X, m, total_weight, keeps, updates, bad):
+def learn(me, call, phase, net, rule, learning_rate, step, X, m, total_weight, keeps, updates):
     """Gradients of all layers and their update, in one phase; a task is a strip of W, or one b.
 
     Returns the sum of squares of all W before it, if there is a penalty.
@@ -347,7 +349,7 @@ def learn(me, call, phase, net, rule, learning_rate, step, X, m, total_weight, k
             layer += 1
         A = X if layer == 0 else net.outputs
         if not learn_strip(me, net, rule, learning_rate, step, layer, strip, task, A, m, total_weight, keeps, updates):
-            bad[0] = 1
+            call[FAILED] = 1
         finish(call, shared)
         task = claim(me, call, phase, tasks, shared)
     close_phase(me, call, tasks, shared)
@@ -414,7 +416,7 @@ def predict_and_compare(me, call, phase, net, rule, step, X, Y, n_targets, sampl
 @inner
 def one_step(
     me, call, phase, net, rule, learning_rate, step, X, Y, n_targets, sample_weight, order, first, m, keeps, loss,
-    at, bad,
+    at,
 ):  # fmt: skip
     """One whole step, ``loss[at]`` its loss; returns the next phase, and whether to go on."""
     total = batch_weight(sample_weight, order, first, m)
@@ -434,23 +436,23 @@ def one_step(
         return phase, True
     updates = not math.isfinite(rule.max_grad_norm)
     keeps = keeps or not updates
-    squares = learn(me, call, phase, net, rule, learning_rate, step, X, m, total, keeps, updates, bad)
+    squares = learn(me, call, phase, net, rule, learning_rate, step, X, m, total, keeps, updates)
     if me == 0:
         loss[at] = (data_loss + 0.5 * rule.alpha * squares) / total
-        if bad[0]:
+        if call[FAILED]:
             loss[at] = np.inf
         elif not updates:
             clip_and_update(net, rule, learning_rate, step)
-    return phase + 1, not bad[0]
+    return phase + 1, not call[FAILED]
 
 
 @njit
 def _train_epoch(
-    me, call, team, number, X, Y, n_targets, sample_weight, order, batch_size, rule, learning_rates, step, net,
-    step_losses, bad,
-):  # fmt: skip
+    me, call, team, number, X, Y, sample_weight, order, batch_size, learning_rates, step, net, step_losses
+):
     announce(me, team, number)
-    call, X, Y, bad = borrow(call), borrow(X), borrow(Y), borrow(bad)
+    rule, n_targets = net.rule, Y.shape[1]
+    call, X, Y = borrow(call), borrow(X), borrow(Y)
     sample_weight, order, step_losses = borrow(sample_weight), borrow(order), borrow(step_losses)
     phase = FIRST
     going = True
@@ -460,7 +462,7 @@ def _train_epoch(
             m = min(batch_size, order.size - first)
             phase, going = one_step(
                 me, call, phase, net, rule, learning_rates[s], step + s, X, Y, n_targets, sample_weight, order,
-                first, m, s == step_losses.size - 1 and net.gradients.size > 0, step_losses, s, bad,
+                first, m, s == step_losses.size - 1 and net.gradients.size > 0, step_losses, s,
             )  # fmt: skip
         elif me == 0:
             step_losses[s] = np.nan
@@ -468,8 +470,9 @@ def _train_epoch(
 
 
 @njit
-def _predict_batch(me, call, team, number, X, rows, rule, step, net):
+def _predict_batch(me, call, team, number, X, rows, step, net):
     announce(me, team, number)
+    rule = net.rule
     call, X, rows = borrow(call), borrow(X), borrow(rows)
     m = rows.size
     find_rows(me, net, rows, 0, m)
@@ -478,16 +481,17 @@ def _predict_batch(me, call, team, number, X, rows, rule, step, net):
 
 
 @njit
-def _compare_batch(me, call, team, number, X, Y, n_targets, sample_weight, rows, rule, net, loss, bad):
+def _compare_batch(me, call, team, number, X, Y, sample_weight, rows, net, loss):
     announce(me, team, number)
-    call, X, Y, bad = borrow(call), borrow(X), borrow(Y), borrow(bad)
+    rule, n_targets = net.rule, Y.shape[1]
+    call, X, Y = borrow(call), borrow(X), borrow(Y)
     sample_weight, rows, loss = borrow(sample_weight), borrow(rows), borrow(loss)
     m = rows.size
     total = batch_weight(sample_weight, rows, 0, m)
     divisor = total if total > 0 else 1.0
     find_rows(me, net, rows, 0, m)
     phase = by_layers(me, call, FIRST, net, rule, 0, X, Y, n_targets, sample_weight, rows, 0, divisor, m, m < 0, m > 0)
-    squares = learn(me, call, phase, net, rule, 0.0, 0, X, m, divisor, m > 0, m < 0, bad)
+    squares = learn(me, call, phase, net, rule, 0.0, 0, X, m, divisor, m > 0, m < 0)
     end_call(me, call, team)
     if me == 0:
         data_loss = 0.0
@@ -498,12 +502,13 @@ def _compare_batch(me, call, team, number, X, Y, n_targets, sample_weight, rows,
             loss[0] = 0.0 if total == 0 else data_loss
             for k in range(net.gradients.size):
                 net.gradients[k] = 0.0 if total == 0 else np.nan
-        elif bad[0]:
+        elif call[FAILED]:
             loss[0] = np.inf
 
 
 @njit
-def _learn_batch(rule, learning_rate, step, net):
+def _learn_batch(learning_rate, step, net):
+    rule = net.rule
     if math.isfinite(rule.max_grad_norm):
         if _simd.all_finite(net.gradients, 0, net.gradients.size):
             clip_and_update(net, rule, learning_rate, step)
@@ -521,12 +526,11 @@ def _learn_batch(rule, learning_rate, step, net):
 
 
 @njit
-def _loss_and_gradient(
-    me, call, team, number, X, Y, n_targets, sample_weight, rows, rule, alpha, net, totals, loss, bad
-):
+def _loss_and_gradient(me, call, team, number, X, Y, sample_weight, rows, alpha, net, totals, loss):
     """Sums over batches of what the workspace holds; the gradient's in ``totals``, float64."""
     announce(me, team, number)
-    call, X, Y, bad = borrow(call), borrow(X), borrow(Y), borrow(bad)
+    rule, n_targets = net.rule, Y.shape[1]
+    call, X, Y = borrow(call), borrow(X), borrow(Y)
     sample_weight, rows, totals = borrow(sample_weight), borrow(rows), borrow(totals)
     phase = FIRST
     n = rows.size
@@ -537,7 +541,7 @@ def _loss_and_gradient(
         phase = predict_and_compare(
             me, call, phase, net, rule, 0, X, Y, n_targets, sample_weight, rows, first, m, total
         )
-        learn(me, call, phase, net, rule, 0.0, 0, X, m, total, m > 0, m < 0, bad)
+        learn(me, call, phase, net, rule, 0.0, 0, X, m, total, m > 0, m < 0)
         phase += 1
         if me == 0:
             for i in range(m):
@@ -566,11 +570,11 @@ def finish_gradient(net, alpha, data_loss, total, totals, loss):
 
 
 _local = threading.local()
-_NOTHING = [lambda: None] * 5, None, None
+_NOTHING: tuple[Any, ...] = [lambda: None] * 5, None, None
 
 
-def _net(layers, state):
-    """The arrays of a step, scratch memory included.
+def _net(layers, rule, state):
+    """The arrays of a step, scratch memory included, and its rule.
 
     The last one is remembered with the arrays that it was made of, for as long as they live: making it takes
     40 us, as long as twenty steps of a small network.
@@ -584,15 +588,16 @@ def _net(layers, state):
         and c() is state.gradients
         and d() is state.moments
         and e() is state.workspace
+        and net.rule == rule
     )
     if not same or config.DISABLE_JIT:
-        net = _new_net(layers, state)
+        net = _new_net(layers, rule, state)
         place = place[0], scratch_moves()
         _local.remembered = [weakref.ref(array) for array in (layers, *state)], place, net
     return net
 
 
-def _new_net(layers, state):
+def _new_net(layers, rule, state):
     widths, threads, dtype = layers[:, N_OUT], n_threads(), state.parameters.dtype
     capacity, width = state.workspace.shape[1] // int(widths.sum()), int(widths.max())
     rows = list(state.workspace)
@@ -605,6 +610,7 @@ def _new_net(layers, state):
     return Net(
         capacity,
         n_operations(layers, 1),
+        rule,
         layers=layers,
         parameters=state.parameters,
         gradients=state.gradients,
@@ -625,10 +631,10 @@ def _new_net(layers, state):
 
 def train_epoch(X, Y, sample_weight, order, batch_size, layers, rule, learning_rates, step, state, step_losses):
     """``train_step`` for each batch of a given order, in one compiled call."""
-    net = _net(layers, state)
+    net = _net(layers, rule, state)
     arguments = (
-        flat(X), flat(Y), Y.shape[1], writable(sample_weight), writable(order), batch_size, rule,
-        writable(learning_rates), step, net, step_losses, np.zeros(1, np.int64),
+        writable(X), writable(Y), writable(sample_weight), writable(order), batch_size, writable(learning_rates), step,
+        net, step_losses,
     )  # fmt: skip
     run(_train_epoch, net.work * min(batch_size, len(order)), *arguments)
 
@@ -641,29 +647,27 @@ def train_step(X, Y, sample_weight, rows, layers, rule, learning_rate, step, sta
 
 def predict_batch(X, rows, layers, rule, step, state):
     """Outputs of every layer for a batch: the first part of a step, layer by layer."""
-    net = _net(layers, state)
-    run(_predict_batch, net.work / 3 * len(rows), flat(X), writable(rows), rule, step, net)
+    net = _net(layers, rule, state)
+    run(_predict_batch, net.work / 3 * len(rows), writable(X), writable(rows), step, net)
 
 
 def compare_batch(X, Y, sample_weight, rows, layers, rule, state, loss):
     """Loss and gradients of a batch's outputs: the second part of a step."""
-    net = _net(layers, state)
-    arguments = (
-        flat(X), flat(Y), Y.shape[1], writable(sample_weight), writable(rows), rule, net, loss, np.zeros(1, np.int64),
-    )  # fmt: skip
+    net = _net(layers, rule, state)
+    arguments = writable(X), writable(Y), writable(sample_weight), writable(rows), net, loss
     run(_compare_batch, net.work * len(rows), *arguments)
 
 
 def learn_batch(layers, rule, learning_rate, step, state):
     """Clip the gradients and update the parameters: the last part of a step."""
-    _learn_batch(rule, learning_rate, step, _net(layers, state))
+    _learn_batch(learning_rate, step, _net(layers, rule, state))
 
 
 def loss_and_gradient(X, Y, sample_weight, layers, rule, state, loss):
     """Loss and gradient of all samples at the current parameters, batch after batch."""
-    plain = rule._replace(alpha=0.0, dropout=0.0)  # the penalty is added once, at the end
+    net = _net(layers, rule._replace(alpha=0.0, dropout=0.0), state)  # the penalty is added once, at the end
     arguments = (
-        flat(X), flat(Y), Y.shape[1], writable(sample_weight), np.arange(len(X)), plain, rule.alpha,
-        _net(layers, state), np.empty(len(state.parameters)), loss, np.zeros(1, np.int64),
+        writable(X), writable(Y), writable(sample_weight), np.arange(len(X)), rule.alpha, net,
+        np.empty(len(state.parameters)), loss,
     )  # fmt: skip
-    run(_loss_and_gradient, n_operations(layers, min(len(X), arguments[7].capacity)), *arguments)
+    run(_loss_and_gradient, n_operations(layers, min(len(X), net.capacity)), *arguments)

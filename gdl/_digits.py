@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -10,9 +9,10 @@ import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import config
 from numpy.typing import NDArray
 
-from gdl._environment import environment
+from gdl._environment import environment, n_cores
 from gdl.kernels import _cache
 
 TEST_SIZE = 360
@@ -90,7 +90,7 @@ def compile_kernels(digits: Digits) -> float:
     start = time.perf_counter()
     command = [sys.executable, "-c", "from gdl import _digits; _digits.cluster_few(_digits.load())"]
     helper = None
-    if not kernels_on_disk() and os.cpu_count() != 1:
+    if not kernels_on_disk() and n_cores() > 1:
         helper = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     fit(MLPClassifier(**NETWORK | {"max_iter": 1}), digits.X_train[:200], digits.y_train[:200])
     if helper is not None:
@@ -100,9 +100,9 @@ def compile_kernels(digits: Digits) -> float:
 
 
 def kernels_on_disk() -> bool:
-    """Return whether anything has been compiled before; if it is out of date, it is compiled one by one."""
+    """Return whether anything has been compiled before, or never is; what is out of date is compiled one by one."""
     place = _cache.directory()
-    return place is not None and any(place.glob("*.kernel"))
+    return bool(config.DISABLE_JIT) or (place is not None and any(place.glob("*.kernel")))
 
 
 def cluster_few(digits: Digits) -> None:

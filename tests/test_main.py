@@ -169,6 +169,36 @@ def test_the_whole_job_in_a_pipe():
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("jit", "kernels", "cores", "expected"),
+    [(True, 0, 2, 1), (True, 1, 2, 0), (True, 0, 1, 0), (False, 0, 2, 0)],
+    ids=["nothing on disk", "kernels on disk", "one core", "interpreted"],
+)
+def test_another_process_compiles_for_the_clusters(few_digits, monkeypatch, tmp_path, jit, kernels, cores, expected):
+    started = []
+
+    class Process:
+        def __init__(self, command, **streams):
+            started.append(command)
+
+        def wait(self):
+            started.append("waited for")
+
+    monkeypatch.setattr(_digits.subprocess, "Popen", Process)
+    monkeypatch.setattr(_digits.config, "DISABLE_JIT", not jit)
+    monkeypatch.setattr(_digits._cache, "directory", lambda: tmp_path)
+    monkeypatch.setattr(_digits, "n_cores", lambda: cores)
+    monkeypatch.setattr(_digits, "fit", lambda *model_and_data: 0.0)
+    for number in range(kernels):
+        (tmp_path / f"{number}.kernel").touch()
+    assert _digits.compile_kernels(_digits.load()) >= 0
+    assert len(started) == 2 * expected
+    if started:
+        (python, _, code), waited = started
+        assert (python, waited) == (sys.executable, "waited for")
+        exec(code)  # what the other process does
+
+
 def test_the_cpu_has_a_name():
     assert _environment.cpu_name()
     assert _environment.n_cores() >= 1

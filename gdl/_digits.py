@@ -100,7 +100,7 @@ def compile_kernels(digits: Digits) -> float:
 
 
 def kernels_on_disk() -> bool:
-    """Return whether anything has been compiled before, or never is; what is out of date is compiled one by one."""
+    """Return whether there are any, or none are needed; those that are out of date are compiled one by one."""
     place = _cache.directory()
     return bool(config.DISABLE_JIT) or (place is not None and any(place.glob("*.kernel")))
 

@@ -331,6 +331,17 @@ class TestEpoch:
         assert losses.tolist() == steps
         assert_same_bits(one, other)
 
+    def test_samples_in_any_layout(self, kernels, dtype, rng):
+        """By columns, and every other element of something longer."""
+        one = training(rng, dtype=dtype)
+        other = copy.deepcopy(one)
+        order = rng.permutation(23)
+        other.X, other.Y = np.asfortranarray(other.X), np.repeat(other.Y, 2, axis=0)[::2]
+        other.sample_weight = np.repeat(other.sample_weight, 2)[::2]
+        losses = one.epoch(kernels, order, 4, 0.01)
+        assert losses.tolist() == other.epoch(kernels, np.repeat(order, 2)[::2], 4, 0.01).tolist()
+        assert_same_bits(one, other)
+
     def test_goes_on_where_it_stopped(self, kernels, dtype, rng):
         one = training(rng, dtype=dtype)
         other = copy.deepcopy(one)

@@ -28,6 +28,11 @@ def writable(array: Any) -> Any:
     return array if array.flags.writeable else np.asarray(_Memory(array))
 
 
+def contiguous(array: Any) -> Any:
+    """The array in C order, writable by type; compiled code sees it flat."""
+    return writable(array if array.flags.c_contiguous else np.ascontiguousarray(array))
+
+
 def flat(array: Any) -> Any:
     """A 1-D view, writable by type."""
     return writable(array).reshape(-1)

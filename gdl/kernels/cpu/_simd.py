@@ -11,6 +11,7 @@ import numpy as np
 from llvmlite import ir
 from numba import config, types
 from numba.core import cgutils
+from numba.core.errors import TypingError
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
@@ -455,6 +456,8 @@ def _borrow(typing_context, array):
     Each array read from a tuple costs two atomic additions otherwise (650 calls in the code of a training step), and
     two threads that count on the same cache line wait for each other.
     """
+    if array.layout != "C":
+        raise TypingError(f"{array} is not contiguous")
 
     def implementation(context, builder, signature, arguments):
         whole = context.make_array(signature.args[0])(context, builder, arguments[0])

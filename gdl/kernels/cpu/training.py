@@ -14,7 +14,7 @@ from numba import config
 
 from gdl.kernels._jit import inner, njit
 from gdl.kernels.cpu import _simd
-from gdl.kernels.cpu._arrays import scratch, scratch_moves, writable
+from gdl.kernels.cpu._arrays import contiguous, scratch, scratch_moves, writable
 from gdl.kernels.cpu._net import Net
 from gdl.kernels.cpu._simd import TILE_ROWS, borrow, part, sum_of_squares, sum_rows
 from gdl.kernels.cpu._team import (
@@ -633,8 +633,8 @@ def train_epoch(X, Y, sample_weight, order, batch_size, layers, rule, learning_r
     """``train_step`` for each batch of a given order, in one compiled call."""
     net = _net(layers, rule, state)
     arguments = (
-        writable(X), writable(Y), writable(sample_weight), writable(order), batch_size, writable(learning_rates), step,
-        net, step_losses,
+        contiguous(X), contiguous(Y), contiguous(sample_weight), contiguous(order), batch_size,
+        writable(learning_rates), step, net, step_losses,
     )  # fmt: skip
     run(_train_epoch, net.work * min(batch_size, len(order)), *arguments)
 
@@ -648,13 +648,13 @@ def train_step(X, Y, sample_weight, rows, layers, rule, learning_rate, step, sta
 def predict_batch(X, rows, layers, rule, step, state):
     """Outputs of every layer for a batch: the first part of a step, layer by layer."""
     net = _net(layers, rule, state)
-    run(_predict_batch, net.work / 3 * len(rows), writable(X), writable(rows), step, net)
+    run(_predict_batch, net.work / 3 * len(rows), contiguous(X), contiguous(rows), step, net)
 
 
 def compare_batch(X, Y, sample_weight, rows, layers, rule, state, loss):
     """Loss and gradients of a batch's outputs: the second part of a step."""
     net = _net(layers, rule, state)
-    arguments = writable(X), writable(Y), writable(sample_weight), writable(rows), net, loss
+    arguments = contiguous(X), contiguous(Y), contiguous(sample_weight), contiguous(rows), net, loss
     run(_compare_batch, net.work * len(rows), *arguments)
 
 
@@ -667,7 +667,7 @@ def loss_and_gradient(X, Y, sample_weight, layers, rule, state, loss):
     """Loss and gradient of all samples at the current parameters, batch after batch."""
     net = _net(layers, rule._replace(alpha=0.0, dropout=0.0), state)  # the penalty is added once, at the end
     arguments = (
-        writable(X), writable(Y), writable(sample_weight), np.arange(len(X)), rule.alpha, net,
+        contiguous(X), contiguous(Y), contiguous(sample_weight), np.arange(len(X)), rule.alpha, net,
         np.empty(len(state.parameters)), loss,
     )  # fmt: skip
     run(_loss_and_gradient, n_operations(layers, min(len(X), net.capacity)), *arguments)

@@ -196,7 +196,7 @@ class LBFGS(Driver):
         elif abs(self.gradient).max() <= self.plan.tol:
             training.reason = "converged"
 
-    def begin_step(self) -> NDArray[np.int64]:
+    def batch(self, position: int) -> NDArray[np.int64]:
         """Return the rows of an iteration: all."""
         return np.arange(len(self.samples.X))
 

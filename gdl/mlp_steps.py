@@ -46,15 +46,15 @@ class Step:
         Place of the step in its epoch, from 0.
     """
 
-    __slots__ = ("_batch", "_driver", "_loss", "_rate", "_stage", "_turn", "epoch", "number", "position")
+    __slots__ = ("_driver", "_loss", "_rate", "_stage", "_turn", "epoch", "number", "position")
 
     def __init__(self, driver: Any, turn: int) -> None:
+        driver.begin_step()
         self._driver, self._stage, self._turn = driver, NEW, turn
         driver.turn = turn
         training = driver.training
-        self._loss = self._rate = math.nan
+        self._loss = math.nan
         self.epoch, self.number, self.position = len(training.loss_curve), training.step, training.position
-        self._batch: NDArray[np.int64] = driver.begin_step()
 
     # The three parts.
 
@@ -88,9 +88,10 @@ class Step:
 
     def _finish(self) -> None:
         """Do what the loop's body left out."""
-        if self._stage == LEARNED or self.number != self._driver.training.step:
+        stage = self._stage
+        if stage == LEARNED or self.number != self._driver.training.step:
             return
-        if self._stage == NEW:
+        if stage == NEW:
             self._learn_at_once()
         else:
             self.learn()
@@ -116,17 +117,17 @@ class Step:
 
     def _predict(self) -> None:
         d = self._driver
-        d.kernels.predict_batch(d.samples.X, self._batch, d.layers, d.rule, d.training.step, d.state)
+        d.kernels.predict_batch(d.samples.X, self.batch, d.layers, d.rule, d.training.step, d.state)
 
     def _compare(self) -> None:
         d, loss = self._driver, np.empty(1)
-        d.kernels.compare_batch(*d.samples, self._batch, d.layers, d.rule, d.state, loss)
+        d.kernels.compare_batch(*d.samples, self.batch, d.layers, d.rule, d.state, loss)
         self._loss = float(loss[0])
 
     def _learn(self, interrupt: HeldInterrupt) -> None:
         d, training, weights = self._driver, self._driver.training, self._driver.samples.sample_weight
         d.set_rates()
-        if len(weights) == 0 or weights[self._batch].any():  # as in a step at once, no weight teaches nothing
+        if len(weights) == 0 or weights[self.batch].any():  # as in a step at once, no weight teaches nothing
             d.kernels.learn_batch(d.layers, d.rule, training.learning_rate, training.step, d.state)
         training.step_losses[self.position] = self._loss
         d.count_steps(1)
@@ -137,26 +138,28 @@ class Step:
             d.finish_epoch()
 
     def _learn_at_once(self) -> None:
-        d = self._driver
+        d, training = self._driver, self._driver.training
         d.set_rates()
-        self._rate = d.training.learning_rate
+        self._rate = training.learning_rate
         try:
-            d.take_steps(1)
+            self._loss = d.take_steps(1)
         except DivergedError:
             d.give_up_epoch()
-        self._loss, self._stage = float(d.training.step_losses[self.position]), LEARNED
+            self._loss = float(training.step_losses[self.position])
+        self._stage = LEARNED
 
     # What there is to see.
 
     @property
     def batch(self) -> NDArray[np.int64]:
         """Rows of X that the step learns from, of shape (n_rows,)."""
-        return self._batch
+        rows: NDArray[np.int64] = self._driver.batch(self.position)
+        return rows
 
     @property
     def inputs(self) -> NDArray[Any]:
         """These rows, of shape (n_rows, n_in); a copy, as they lie apart in X."""
-        rows: NDArray[Any] = self._driver.samples.X[self._batch]
+        rows: NDArray[Any] = self._driver.samples.X[self.batch]
         return rows
 
     @property
@@ -165,7 +168,7 @@ class Step:
 
         Of several classes the number of the class, of shape (n_rows, 1).
         """
-        rows: NDArray[Any] = self._driver.samples.Y[self._batch]
+        rows: NDArray[Any] = self._driver.samples.Y[self.batch]
         return rows
 
     @property
@@ -246,7 +249,7 @@ class Step:
         change_rate(self._driver.training, rate)
 
     def _views(self, row: int) -> list[NDArray[Any]]:
-        return layout.unit_views(self._driver.state.workspace[row], self._driver.layers, len(self._batch))
+        return layout.unit_views(self._driver.state.workspace[row], self._driver.layers, len(self.batch))
 
     def __repr__(self) -> str:
         """Say which step it is, and how far it has come."""
@@ -263,14 +266,14 @@ class LBFGSStep(Step):
     def _predict(self) -> None:
         d = self._driver
         if not hasattr(self, "_state"):  # the driver itself goes through the rows in parts
-            units = len(self._batch) * layout.n_units(d.layers)
+            units = len(self.batch) * layout.n_units(d.layers)
             workspace = np.empty((layout.n_workspace_rows(d.layers, 0.0), units), d.state.parameters.dtype)
             self._state = d.state._replace(workspace=workspace, gradients=np.empty_like(d.state.parameters))
-        d.kernels.predict_batch(d.samples.X, self._batch, d.layers, d.rule, 0, self._state)
+        d.kernels.predict_batch(d.samples.X, self.batch, d.layers, d.rule, 0, self._state)
 
     def _compare(self) -> None:
         d = self._driver
-        d.kernels.compare_batch(*d.samples, self._batch, d.layers, d.rule, self._state, np.empty(1))
+        d.kernels.compare_batch(*d.samples, self.batch, d.layers, d.rule, self._state, np.empty(1))
         d.evaluate_here()
         self._loss = d.loss
 
@@ -297,7 +300,7 @@ class LBFGSStep(Step):
         return self._driver.training.curvature
 
     def _views(self, row: int) -> list[NDArray[Any]]:
-        return layout.unit_views(self._state.workspace[row], self._driver.layers, len(self._batch))
+        return layout.unit_views(self._state.workspace[row], self._driver.layers, len(self.batch))
 
 
 @dataclass(frozen=True)

@@ -310,8 +310,11 @@ class Driver:
         """Run what is left of an epoch and book it; ``training.reason`` then says whether to end."""
         raise NotImplementedError
 
-    def begin_step(self) -> NDArray[np.int64]:
-        """Begin a step, and return its rows."""
+    def begin_step(self) -> None:
+        """Do what comes before a step."""
+
+    def batch(self, position: int) -> NDArray[np.int64]:
+        """Return the rows of a step of this epoch."""
         raise NotImplementedError
 
     def end_epoch_if_due(self) -> None:
@@ -405,15 +408,18 @@ class Trainer(Driver):
                 training.random_state.shuffle(training.order)
         self.set_rates()
 
-    def begin_step(self) -> NDArray[np.int64]:
-        """Begin a step, and its epoch if it is the first; return its rows."""
+    def begin_step(self) -> None:
+        """Begin the epoch, if the step is its first."""
         if not self.training.begun or self.goes_by_steps:
             self.begin_epoch()
-        first = self.training.position * self.plan.batch_size
+
+    def batch(self, position: int) -> NDArray[np.int64]:
+        """Return the rows of a step of this epoch."""
+        first = position * self.plan.batch_size
         return self.training.order[first : first + self.plan.batch_size]
 
-    def take_steps(self, n_steps: int) -> None:
-        """Take the next steps of the epoch in one call."""
+    def take_steps(self, n_steps: int) -> float:
+        """Take the next steps of the epoch in one call; return the loss of the last."""
         training, first, size = self.training, self.training.position, self.plan.batch_size
         losses = training.step_losses[first : first + n_steps]
         order = training.order[first * size : (first + n_steps) * size]
@@ -428,8 +434,10 @@ class Trainer(Driver):
             if training.step == step and not math.isnan(losses[-1]):
                 self.count_steps(n_steps)
             raise
-        if not math.isfinite(losses[-1]):
+        loss = losses.item(-1)
+        if not math.isfinite(loss):
             raise DivergedError
+        return loss
 
     def count_steps(self, n_steps: int) -> None:
         """Count steps that were taken: in one call, between whose parts no Ctrl-C can come."""

@@ -93,6 +93,21 @@ def test_steps_are_a_fit(data, case, body):
     assert_same(stepped, new(case).fit(*data))
 
 
+@pytest.mark.parametrize("cases", [("adam", "dropout"), ("nesterov", "lbfgs"), ("linear", "adam")])
+def test_loops_in_turns_do_not_disturb_each_other(data, cases):
+    models = [new(case, hidden_layer_sizes=(5 + 40 * k,)) for k, case in enumerate(cases)]
+    loops = [model.steps(*data) for model in models]
+    for step, other in zip(*loops, strict=False):
+        step.predict()
+        other.predict()
+        step.compare()
+    for loop in loops:
+        for _ in loop:
+            pass
+    for k, case in enumerate(cases):
+        assert_same(models[k], new(case, hidden_layer_sizes=(5 + 40 * k,)).fit(*data))
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_epochs_are_a_fit(data, case):
     fitted, by_epoch = new(case).fit(*data), new(case)

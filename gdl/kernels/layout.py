@@ -63,14 +63,21 @@ class Rule(NamedTuple):
     seed: int  #: of the dropout masks, below 2**63
 
 
-class State(NamedTuple):
-    """The arrays that a step works in; all of the data's dtype."""
-
+class _StateArrays(NamedTuple):
     parameters: NDArray[Any]  #: (n_parameters,)
     #: (n_parameters,); or (0,) for a step at once whose gradients nobody is to see, if none are to be clipped
     gradients: NDArray[Any]
     moments: NDArray[Any]  #: (n_moments, n_parameters)
     workspace: NDArray[Any]  #: (2 to 4, capacity * n_units)
+
+
+class State(_StateArrays):
+    """The arrays that a step works in; all of the data's dtype.
+
+    And what a set of kernels has made ready for them, which it may keep in ``prepared`` from call to call.
+    """
+
+    prepared: Any = None
 
 
 def layer_table(widths: list[int], activations: list[str], fit_intercept: bool = True) -> NDArray[np.int64]:

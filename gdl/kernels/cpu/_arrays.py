@@ -30,6 +30,8 @@ def writable(array: Any) -> Any:
 
 def contiguous(array: Any) -> Any:
     """The array in C order, writable by type; compiled code sees it flat."""
+    if array.flags.carray:  # both, asked at once
+        return array
     return writable(array if array.flags.c_contiguous else np.ascontiguousarray(array))
 
 
@@ -50,10 +52,10 @@ def scratch(name: str, n: int, dtype: Any) -> Any:
         padded = np.empty(n + 128 // key[1].itemsize, dtype)
         start = -padded.ctypes.data % max(VECTOR_BYTES, 64) // padded.itemsize
         buffer = buffers[key] = padded[start : start + n]
-        _local.moves = scratch_moves() + 1
+        _local.place = object()
     return buffer[:n]
 
 
-def scratch_moves() -> int:
-    """How often a piece of this thread's scratch memory has got a new address."""
-    return getattr(_local, "moves", 0)
+def scratch_place() -> Any:
+    """An object that stands for the addresses of this thread's scratch memory: another as soon as one is new."""
+    return getattr(_local, "place", None)

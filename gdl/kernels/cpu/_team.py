@@ -283,6 +283,7 @@ def n_threads() -> int:
 
 
 _team = Team()
+_call_alone = _new_call(1)
 _nobody = np.zeros(32, np.int64)
 
 
@@ -313,4 +314,4 @@ def run(function: Any, work: float, *arguments: Any, task_work: float = 0.0) -> 
         finally:
             team.taken.release()
     else:
-        function(0, _new_call(1), _nobody, 0, *arguments)
+        function(0, _call_alone.copy(), _nobody, 0, *arguments)

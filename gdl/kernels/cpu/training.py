@@ -5,17 +5,13 @@ same chain of operations whoever computes it.
 """
 
 import math
-import threading
-import weakref
-from typing import Any
 
 import numpy as np
-from numba import config
 
 from gdl.kernels._jit import inner, njit
 from gdl.kernels.cpu import _simd
-from gdl.kernels.cpu._arrays import contiguous, scratch, scratch_moves, writable
-from gdl.kernels.cpu._net import Net
+from gdl.kernels.cpu._arrays import contiguous
+from gdl.kernels.cpu._net import prepared
 from gdl.kernels.cpu._simd import TILE_ROWS, borrow, part, sum_of_squares, sum_rows
 from gdl.kernels.cpu._team import (
     FAILED,
@@ -26,7 +22,6 @@ from gdl.kernels.cpu._team import (
     close_phase,
     end_call,
     finish,
-    n_threads,
     open_phase,
     run,
 )
@@ -45,9 +40,7 @@ from gdl.kernels.cpu.dense import (
     forward_product,
     input_gradient_product,
     n_strips,
-    packed_room,
     panel_items,
-    panel_room,
     slope_block,
     strip_rows,
     weight_gradient_strip,
@@ -60,13 +53,9 @@ from gdl.kernels.layout import (
     ACTIVATION,
     ACTIVATIONS,
     B_START,
-    DELTAS,
-    INPUTS,
     KEEPS_INPUT,
-    MASKS,
     N_IN,
     N_OUT,
-    OUTPUTS,
     UNIT_START,
     W_START,
 )
@@ -569,72 +558,12 @@ def finish_gradient(net, alpha, data_loss, total, totals, loss):
     loss[1] = 0.5 * alpha * squares / total
 
 
-_local = threading.local()
-_NOTHING: tuple[Any, ...] = [lambda: None] * 5, None, None
-
-
-def _net(layers, rule, state):
-    """The arrays of a step, scratch memory included, and its rule.
-
-    The last one is remembered with the arrays that it was made of, for as long as they live: making it takes
-    40 us, as long as twenty steps of a small network.
-    """
-    place = n_threads(), scratch_moves()
-    (a, b, c, d, e), old_place, net = getattr(_local, "remembered", _NOTHING)
-    same = (  # spelled out: a loop over the five takes as long as all else that a short call does in Python
-        old_place == place
-        and a() is layers
-        and b() is state.parameters
-        and c() is state.gradients
-        and d() is state.moments
-        and e() is state.workspace
-        and net.rule == rule
-    )
-    if not same or config.DISABLE_JIT:
-        net = _new_net(layers, rule, state)
-        place = place[0], scratch_moves()
-        _local.remembered = [weakref.ref(array) for array in (layers, *state)], place, net
-    return net
-
-
-def _new_net(layers, rule, state):
-    widths, threads, dtype = layers[:, N_OUT], n_threads(), state.parameters.dtype
-    capacity, width = state.workspace.shape[1] // int(widths.sum()), int(widths.max())
-    rows = list(state.workspace)
-    moments = [*state.moments, state.gradients, state.gradients]  # stand-ins for what the optimizer has not
-    offsets = scratch("offsets", (len(layers) + 1) * capacity, np.int64)
-    # Row i of what layer l puts out, which is the input of layer l + 1; the first rows are the batch's.
-    starts = layers[:, UNIT_START, None] * capacity + widths[:, None] * np.arange(capacity)
-    offsets[capacity:] = starts.reshape(-1)
-    n_strips_at_most = int((layers[:, N_IN] // TILE_ROWS + 2).sum())
-    return Net(
-        capacity,
-        n_operations(layers, 1),
-        rule,
-        layers=layers,
-        parameters=state.parameters,
-        gradients=state.gradients,
-        mean=moments[0],
-        square=moments[1],
-        outputs=rows[OUTPUTS],
-        deltas=rows[DELTAS],
-        inputs=rows[INPUTS] if len(rows) > INPUTS else rows[OUTPUTS],
-        masks=rows[MASKS] if len(rows) > MASKS else rows[OUTPUTS],
-        panel=panel_room(state.parameters),
-        panels=packed_room(capacity + 16, int(widths.sum()) + 16 * len(layers), dtype),
-        strips=scratch("strips", threads * (MAX_STRIP_ITEMS + TILE_ROWS * width + 64), dtype),
-        offsets=offsets,
-        losses=scratch("losses", capacity, np.float64),
-        partial=scratch("partial", n_strips_at_most, np.float64),
-    )
-
-
 def train_epoch(X, Y, sample_weight, order, batch_size, layers, rule, learning_rates, step, state, step_losses):
     """``train_step`` for each batch of a given order, in one compiled call."""
-    net = _net(layers, rule, state)
+    net = prepared(layers, rule, state)
     arguments = (
         contiguous(X), contiguous(Y), contiguous(sample_weight), contiguous(order), batch_size,
-        writable(learning_rates), step, net, step_losses,
+        contiguous(learning_rates), step, net, step_losses,
     )  # fmt: skip
     run(_train_epoch, net.work * min(batch_size, len(order)), *arguments)
 
@@ -647,25 +576,25 @@ def train_step(X, Y, sample_weight, rows, layers, rule, learning_rate, step, sta
 
 def predict_batch(X, rows, layers, rule, step, state):
     """Outputs of every layer for a batch: the first part of a step, layer by layer."""
-    net = _net(layers, rule, state)
+    net = prepared(layers, rule, state)
     run(_predict_batch, net.work / 3 * len(rows), contiguous(X), contiguous(rows), step, net)
 
 
 def compare_batch(X, Y, sample_weight, rows, layers, rule, state, loss):
     """Loss and gradients of a batch's outputs: the second part of a step."""
-    net = _net(layers, rule, state)
+    net = prepared(layers, rule, state)
     arguments = contiguous(X), contiguous(Y), contiguous(sample_weight), contiguous(rows), net, loss
     run(_compare_batch, net.work * len(rows), *arguments)
 
 
 def learn_batch(layers, rule, learning_rate, step, state):
     """Clip the gradients and update the parameters: the last part of a step."""
-    _learn_batch(learning_rate, step, _net(layers, rule, state))
+    _learn_batch(learning_rate, step, prepared(layers, rule, state))
 
 
 def loss_and_gradient(X, Y, sample_weight, layers, rule, state, loss):
     """Loss and gradient of all samples at the current parameters, batch after batch."""
-    net = _net(layers, rule._replace(alpha=0.0, dropout=0.0), state)  # the penalty is added once, at the end
+    net = prepared(layers, rule._replace(alpha=0.0, dropout=0.0), state)  # the penalty is added once, at the end
     arguments = (
         contiguous(X), contiguous(Y), contiguous(sample_weight), np.arange(len(X)), rule.alpha, net,
         np.empty(len(state.parameters)), loss,

@@ -27,7 +27,7 @@ from gdl.kernels._jit import inner, njit
 from gdl.kernels.cpu._atomics import add, load, pause, store, swap_if_equal
 
 # Words of a call, those written by different threads on different cache lines.
-TICKET, DONE, NEXT, N_THREADS, ALONE, SPINS, FAILED, N_WORDS = 0, 16, 32, 33, 34, 35, 36, 48
+TICKET, DONE, NEXT, N_THREADS, SPINS, FAILED, ALONE, CAUTION, SHARED, N_WORDS = 0, 16, 32, 33, 34, 35, 36, 37, 38, 48
 # Words of a team: the number of the call announced last, and the helpers that are in Python.
 CALL, BUSY = 0, 16
 # A ticket is the phase, the tasks claimed from the end, and the tasks claimed from the start.
@@ -46,10 +46,14 @@ SPIN_US = 400
 # A call with longer tasks says how long they are; it computes at least this many operations a microsecond.
 SLOWEST_PER_US = 10_000
 SLEEP_US = 20
-# After the leader had to sleep for a helper, the other core is busy: for each microsecond lost it computes
-# this many operations alone, some 40 times as long. A sleep of 20 us takes 100 and more.
-ALONE_PER_US = 6_000_000
-SLEPT_US = 100
+# After the leader had to sleep for a helper, the other core may be busy: it goes on alone for 4 times as long as it has
+# lost, and for 40 times if it loses time again before it has shared 30 ms of work. At once for 40 times as long, as it
+# has to beside a process that keeps the core busy, is too much for what a virtual machine loses now and then: 5 losses
+# of half a millisecond in a second took the helper away for two thirds of it.
+CAUTIOUS, VERY_CAUTIOUS = 4, 40
+OPERATIONS_PER_US = 100_000
+UNDISTURBED_WORK = 4_000_000_000
+SLEPT_US = 100  # what a sleep of 20 us takes, and more
 # A helper that waits for its next call spins this long, then parks in Python.
 AWAIT_US = 200
 
@@ -86,6 +90,7 @@ def open_phase(me, call, phase, n_tasks, work):
         call[ALONE] -= work
         shared = False
     if shared:
+        call[SHARED] += work
         store(call, DONE, 0)
         store(call, TICKET, phase << PHASE_SHIFT)
     else:
@@ -158,8 +163,17 @@ def close_phase(me, call, n_tasks, shared):
         if spins < call[SPINS]:
             pause()
         else:
-            call[ALONE] += (SPIN_US if spins == call[SPINS] else SLEPT_US) * ALONE_PER_US
+            if spins == call[SPINS]:
+                be_cautious(call)
+            call[ALONE] += (SPIN_US if spins == call[SPINS] else SLEPT_US) * OPERATIONS_PER_US * call[CAUTION]
             _sleep(SLEEP_US)
+
+
+@inner
+def be_cautious(call):
+    """Decide for how long to go on alone, as a multiple of the time that is being lost."""
+    call[CAUTION] = CAUTIOUS if call[SHARED] > UNDISTURBED_WORK or call[CAUTION] == 0 else VERY_CAUTIOUS
+    call[SHARED] = 0
 
 
 @inner
@@ -229,6 +243,7 @@ class Team:
         self._parked = 0
         self._n_helpers = 0
         self.alone = 0.0
+        self._lost = np.zeros(2, np.int64)  # CAUTION and SHARED, from call to call
         self._spins_per_us = 0.0
         self._call: tuple[Any, ...] = ()
 
@@ -240,6 +255,7 @@ class Team:
             threading.Thread(target=self._help, args=(self._n_helpers,), name="gdl-helper", daemon=True).start()
         call = _new_call(n_threads)
         call[ALONE] = int(self.alone)
+        call[CAUTION : SHARED + 1] = self._lost
         call[SPINS] = int(max(SPIN_US, task_work / SLOWEST_PER_US) * self._spins_per_us)
         with self._lock:
             self._number += 1
@@ -250,6 +266,7 @@ class Team:
             self._wake.release()
         function(0, call, self._words, number, *arguments)
         self.alone = float(call[ALONE])
+        self._lost[:] = call[CAUTION : SHARED + 1]
 
     def _help(self, me: int) -> None:
         seen, busy, spins = 0, False, int(AWAIT_US * self._spins_per_us)

@@ -12,7 +12,7 @@ import gc
 from typing import Any
 
 from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler import CompilerBase, DefaultPassBuilder, Flags
 from numba.core.typed_passes import InlineOverloads, NopythonRewrites
 from numba.core.untyped_passes import InlineClosureLikes
 
@@ -63,10 +63,33 @@ class _WithoutEnvironments:
         """Do nothing: kernels have no Python objects to look up."""
 
 
+class KernelFlags(Flags):
+    """Compiler flags that are compared in no time.
+
+    They are part of the key under which Numba looks up what it has compiled of its own functions, 12,000 times for a
+    training step, and it reads all of them each time.
+    """
+
+    __slots__ = ()
+    _HASH = hash(Flags())  # one for all: Numba's own is of the names, not of the values
+
+    def __hash__(self) -> int:
+        return self._HASH
+
+    def __eq__(self, other: object) -> bool:
+        if self is other or (type(other) is KernelFlags and self._values == other._values):
+            return True
+        same: bool = super().__eq__(other)
+        return same
+
+
 class KernelCompiler(CompilerBase):
     """Numba's ordinary pipeline, into a ``KernelLibrary``."""
 
     library: type[JITCodeLibrary] = KernelLibrary
+
+    def __init__(self, typing: Any, target: Any, library: Any, args: Any, result: Any, flags: Any, local: Any) -> None:
+        super().__init__(typing, target, library, args, result, KernelFlags(flags), local)
 
     def compile_extra(self, function: Any) -> Any:
         """Compile a function, without looking for garbage in the meantime: that takes 5 % of it."""

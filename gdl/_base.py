@@ -423,7 +423,7 @@ class BaseMLP(CallbackSupportMixin, FittedNetwork):
         """Return the parameters to start from and the state to go on from; draws in scikit-learn's order."""
         n_samples = len(task.samples.X)
         if fitted:
-            training = self._training
+            training = copy.copy(self._training)  # an order of its own: a loop may still hold that of other samples
             same_samples = n_samples == len(training.order) + training.n_validation
             if not same_samples or self._splits(task) != bool(training.n_validation):
                 training.order, training.validation_rows = self._split(task, training.random_state)

@@ -18,6 +18,8 @@ from gdl._lbfgs import LBFGS
 from gdl.kernels import layout
 from gdl.training import NO_RATE, DivergedError, Driver, HeldInterrupt, Observer, Trainer, change_rate
 
+FITTED_ANEW = "The model was fitted anew since this loop began; begin another with model.steps()."
+
 # How far a step has come.
 NEW, PREDICTED, COMPARED, LEARNED = range(4)
 
@@ -103,6 +105,7 @@ class Step:
                 f"Step {self.number} has passed, and its arrays hold the numbers of a later one; copy what you want to "
                 "keep while the loop's body has the step."
             )
+        self._check_current()
         if self._stage < PREDICTED <= stage:
             self.predict()
         if self._stage < COMPARED <= stage:
@@ -112,6 +115,12 @@ class Step:
         """Refuse to take up a step again that has learned."""
         if self._stage == LEARNED or self._turn != self._driver.turn:
             raise RuntimeError(f"Step {self.number} has learned already and cannot {verb} again; go on to the next.")
+        self._check_current()
+
+    def _check_current(self) -> None:
+        """Refuse a step of a network that has learned from other samples since."""
+        if self._driver.model._training is not self._driver.training:
+            raise RuntimeError(FITTED_ANEW)
 
     # How each part is done.
 
@@ -300,7 +309,7 @@ class LBFGSStep(Step):
         return self._driver.training.curvature
 
     def _views(self, row: int) -> list[NDArray[Any]]:
-        return layout.unit_views(self._state.workspace[row], self._driver.layers, len(self.batch))
+        return layout.unit_views(self._state.workspace[row], self._driver.layers, len(self._driver.samples.X))
 
 
 @dataclass(frozen=True)
@@ -330,11 +339,12 @@ class _Loop:
             raise StopIteration
         if self._driver is None:
             self._driver = self._begin()
+            self._driver.model = self._model
             with HeldInterrupt() as interrupt:
                 self._driver.begin(interrupt)
             interrupt.check()
         elif self._model._training is not self._driver.training:
-            raise RuntimeError("The model was fitted anew since this loop began; begin another with model.steps().")
+            raise RuntimeError(FITTED_ANEW)
         return self._driver
 
     def _stop_if_done(self, driver: Driver) -> None:

@@ -279,6 +279,7 @@ class Driver:
     kernels: ModuleType
     judge: Judge | None
     task: Any  #: what the estimator knows of the fit
+    model: Any  #: the estimator, if the user loops over steps or epochs
 
     def run(self, n_epochs: int, observer: Observer) -> None:
         """Train for at most ``n_epochs``, leaving the parameters at a whole step however it ends.
@@ -409,7 +410,7 @@ class Trainer(Driver):
         self.set_rates()
 
     def begin_step(self) -> None:
-        """Begin the epoch, if the step is its first."""
+        """Begin the epoch if the step is its first, and set the rate if each step has its own."""
         if not self.training.begun or self.goes_by_steps:
             self.begin_epoch()
 

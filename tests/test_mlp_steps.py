@@ -108,6 +108,27 @@ def test_loops_in_turns_do_not_disturb_each_other(data, cases):
         assert_same(models[k], new(case, hidden_layer_sizes=(5 + 40 * k,)).fit(*data))
 
 
+@pytest.mark.parametrize("case", ["adam", "no shuffle", "lbfgs"])
+@pytest.mark.parametrize("way", ["fit", "partial_fit", "steps"])
+def test_a_loop_over_other_samples_than_the_model_s_is_refused(data, case, way):
+    """Their rows would be looked up in arrays of another length."""
+    X, y = data
+    if case == "lbfgs" and way == "partial_fit":
+        pytest.skip("L-BFGS has none")
+    model = new(case, warm_start=True)
+    loop = model.steps(X[:40], y[:40])
+    step = next(loop)
+    again = getattr(model, way)(X, y)
+    if way == "steps":
+        next(again)
+    fitted = model.parameters_.copy()
+    for call in (step.predict, step.compare, step.learn, lambda: step.gradient, lambda: next(loop)):
+        with pytest.raises(RuntimeError, match="The model was fitted anew since this loop began"):
+            call()
+    assert step.batch.max() < 40
+    assert_array_equal(model.parameters_, fitted)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_epochs_are_a_fit(data, case):
     fitted, by_epoch = new(case).fit(*data), new(case)

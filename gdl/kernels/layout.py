@@ -79,6 +79,10 @@ class State(_StateArrays):
 
     prepared: Any = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies prepare for themselves: what is prepared may hold addresses."""
+        return State, tuple(self)
+
 
 def layer_table(widths: list[int], activations: list[str], fit_intercept: bool = True) -> NDArray[np.int64]:
     """Return the int64 layer table of a network, one row a layer.

@@ -526,3 +526,59 @@ def test_callers_do_not_disturb_each_other(fast_kernels, rng):
     assert losses == [train(problem) for problem in alone]
     for one, other in zip(together, alone, strict=True):
         assert_same_bits(one, other)
+
+
+def step_digest(problem, kernels, step):
+    problem.step(kernels, learning_rate=0.01, step=step)
+    return [array.copy() for array in problem.state]
+
+
+def test_what_a_state_has_prepared_is_its_own(kernels, rng):
+    """Bit for bit the same numbers when scratch memory moves, in another thread, in a copy, and with other options."""
+
+    def new():
+        return make_problem(np.random.default_rng(0), "log_loss", "tanh", (9, 20, 3), 12, "adam")
+
+    wide = make_problem(rng, "log_loss", "relu", (40, 300, 3), 12, "adam")
+    plain, expected = new(), []
+    for step in range(5):
+        expected.append(step_digest(plain, kernels, step))
+
+    def check():
+        problem = new()
+
+        def compare(step, problem=problem):
+            for actual, wanted in zip(step_digest(problem, kernels, step), expected[step], strict=True):
+                np.testing.assert_array_equal(actual, wanted)
+
+        compare(0)
+        wide.step(kernels)  # needs more scratch memory than this new thread has
+        compare(1)
+        with ThreadPoolExecutor(1) as another:
+            another.submit(compare, 2).result()
+        twin = copy.deepcopy(problem)
+        compare(3)
+        twin.step(kernels, learning_rate=0.01, step=3)
+        compare(4)
+        for actual, wanted in zip(twin.state, expected[3], strict=True):
+            np.testing.assert_array_equal(actual, wanted)
+
+    with ThreadPoolExecutor(1) as new_thread:
+        new_thread.submit(check).result()
+
+
+def test_another_rule_or_table_is_noticed(kernels, rng):
+    one, other = (make_problem(np.random.default_rng(0), "log_loss", "tanh", (9, 20, 3), 12, "sgd") for _ in range(2))
+    one.step(kernels, learning_rate=0.01)
+    changed = replace(one, rule=one.rule._replace(alpha=0.5), layers=other.layers.copy())
+    changed.layers[0, 2] = ACTIVATIONS["relu"]
+    changed.step(kernels, learning_rate=0.01, step=1)
+    other.step(kernels, learning_rate=0.01)
+    other.state.prepared = None
+    again = replace(other, rule=changed.rule, layers=changed.layers)
+    again.step(kernels, learning_rate=0.01, step=1)
+    np.testing.assert_array_equal(changed.state.parameters, again.state.parameters)
+    unchanged = make_problem(np.random.default_rng(0), "log_loss", "tanh", (9, 20, 3), 12, "sgd")
+    for step in range(2):
+        unchanged.step(kernels, learning_rate=0.01, step=step)
+    assert not np.array_equal(changed.state.parameters, unchanged.state.parameters)

@@ -51,8 +51,8 @@ def scratch(name: str, n: int, dtype: Any) -> Any:
     if buffer is None or buffer.size < n:
         padded = np.empty(n + 128 // key[1].itemsize, dtype)
         start = -padded.ctypes.data % max(VECTOR_BYTES, 64) // padded.itemsize
+        _local.place = object()  # first: Ctrl-C may come after it, and the old memory is gone after the next line
         buffer = buffers[key] = padded[start : start + n]
-        _local.place = object()
     return buffer[:n]
 
 

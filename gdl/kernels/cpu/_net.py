@@ -73,8 +73,8 @@ class Net:
         self.capacity, self.work = _capacity(layers, state), n_operations(layers, 1)
         self.threads, self.place = n_threads(), scratch_place()
         self.dtype = state.parameters.dtype
-        self.offsets = arrays["offsets"]  # the one that holds something from call to call and is not the state's
-        if config.DISABLE_JIT:  # else the addresses are enough
+        self.arrays = arrays  # kept, as compiled code has no more than their addresses
+        if config.DISABLE_JIT:
             self.__dict__.update(arrays)
         words = [self.capacity]
         for name in ARRAYS:

@@ -27,7 +27,7 @@ from gdl.kernels._jit import inner, njit
 from gdl.kernels.cpu._atomics import add, load, pause, store, swap_if_equal
 
 # Words of a call, those written by different threads on different cache lines.
-TICKET, DONE, NEXT, N_THREADS, SPINS, FAILED, ALONE, CAUTION, SHARED, N_WORDS = 0, 16, 32, 33, 34, 35, 36, 37, 38, 48
+TICKET, DONE, NEXT, N_THREADS, SPINS, FAILED, ALONE, CAUTION, SHARED, N_WORDS = 0, 16, 32, 33, 34, 35, 48, 49, 50, 64
 # Words of a team: the number of the call announced last, and the helpers that are in Python.
 CALL, BUSY = 0, 16
 # A ticket is the phase, the tasks claimed from the end, and the tasks claimed from the start.
@@ -47,12 +47,12 @@ SPIN_US = 400
 SLOWEST_PER_US = 10_000
 SLEEP_US = 20
 # After the leader had to sleep for a helper, the other core may be busy: it goes on alone for 4 times as long as it has
-# lost, and for 40 times if it loses time again before it has shared 30 ms of work. At once for 40 times as long, as it
-# has to beside a process that keeps the core busy, is too much for what a virtual machine loses now and then: 5 losses
-# of half a millisecond in a second took the helper away for two thirds of it.
+# lost, and for 40 times if it loses time again soon. At once for 40 times as long, as it has to beside a process that
+# keeps the core busy, is too much for what a virtual machine loses now and then: 5 losses of half a millisecond in a
+# second took the helper away for two thirds of it.
 CAUTIOUS, VERY_CAUTIOUS = 4, 40
-OPERATIONS_PER_US = 100_000
-UNDISTURBED_WORK = 4_000_000_000
+OPERATIONS_PER_US = 100_000  # that one thread is taken to compute
+UNDISTURBED_WORK = 40_000 * OPERATIONS_PER_US  # shared since a loss, after which the next does not come soon
 SLEPT_US = 100  # what a sleep of 20 us takes, and more
 # A helper that waits for its next call spins this long, then parks in Python.
 AWAIT_US = 200
@@ -313,17 +313,17 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_team)
 
 
-def run(function: Any, work: float, *arguments: Any, task_work: float = 0.0) -> None:
+def run(function: Any, work: float, *arguments: Any, task_work: float = 0.0, times: int = 1) -> None:
     """Run a compiled function ``(me, call, team, number, *arguments)``, shared if the work is worth it.
 
-    ``work`` is what lies between two updates of what both threads read: of a step, not of an epoch. ``task_work``
-    is that of the longest task, if it may take longer than SPIN_US: else its leader would take a helper that
-    computes for one that the system has put aside.
+    ``work`` is what lies between two updates of what both threads read: of a step, not of an epoch, which has it so
+    many ``times``. ``task_work`` is that of the longest task, if it may take longer than SPIN_US: else its leader would
+    take a helper that computes for one that the system has put aside.
     """
     n = n_threads() if work >= TEAM_WORK else 1
     team = _team
-    if n > 1 and team.alone > 0:  # not even woken: a helper would take the caller's core
-        team.alone -= work
+    if n > 1 and team.alone >= work * times:  # not even woken: a helper would take the caller's core
+        team.alone -= work * times
         n = 1
     if n > 1 and team.taken.acquire(blocking=False):
         try:

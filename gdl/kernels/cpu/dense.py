@@ -108,7 +108,11 @@ def slope_block(activation, Z, z, A, a, scale, dX, d, m0, m1, j, n_columns, n_in
 
 @inner
 def weight_gradient_strip(strip, A, offsets, o, m, dZ, z, panels, at, n_in, n_out, dW, w):
-    """One strip of rows of ``A^T dZ``; dZ is read from its panels if it fills more than one."""
+    """One strip of rows of ``A^T dZ``; dZ is read from its panels if it fills more than one.
+
+    A is read in place. Packed by strips, a loop over one batch in the order of its rows ran 10 to 30 % faster (Zen 3),
+    but training, whose rows lie here and there, no faster: 0.97 to 1.04 of the time of six networks.
+    """
     rows = strip_rows(n_in, n_out)
     i0, i1 = strip * rows, min(n_in, (strip + 1) * rows)
     if n_panels(dZ, n_out) == 1:

@@ -565,7 +565,7 @@ def train_epoch(X, Y, sample_weight, order, batch_size, layers, rule, learning_r
         contiguous(X), contiguous(Y), contiguous(sample_weight), contiguous(order), batch_size,
         contiguous(learning_rates), step, net, step_losses,
     )  # fmt: skip
-    run(_train_epoch, net.work * min(batch_size, len(order)), *arguments)
+    run(_train_epoch, net.work * min(batch_size, len(order)), *arguments, times=len(step_losses))
 
 
 def train_step(X, Y, sample_weight, rows, layers, rule, learning_rate, step, state, loss):

@@ -50,8 +50,10 @@ def _min(v, a, b):
 
 
 @contextlib.contextmanager
-def _features(v, offsets, o, A, n_rows, n):
+def _features(v, A, offsets, o, n_rows, C, c, n_vectors, n):
     """Loop over the n features of a tile, and ask for the next tile's rows meanwhile.
+
+    The body is given a function of i, whose value is the feature of row i in all lanes, and the vectors of C's panel.
 
     The processor's own prefetch begins anew with each row. Rows that follow each other are asked for in the order of
     their addresses: 100,000 of 128 against 8 candidates, eight rows a tile, took 4.6 ms on one core so and 6.9 a line
@@ -59,6 +61,8 @@ def _features(v, offsets, o, A, n_rows, n):
     are taken a line of each at a time.
     """
     builder, line = v.builder, 64 // v.item
+    samples = [v.at(A, builder.load(v.at(offsets, builder.add(o, v.constant(i))))) for i in range(n_rows)]
+    panel, width = v.at(C, c), v.constant(n_vectors * v.lanes)
     starts = [builder.load(v.at(offsets, builder.add(o, v.constant(n_rows + i)))) for i in range(n_rows)]
     length = builder.sub(starts[-1], starts[0])
     adjacent = builder.icmp_signed("==", length, builder.mul(n, v.constant(n_rows - 1)))
@@ -73,7 +77,9 @@ def _features(v, offsets, o, A, n_rows, n):
         left = builder.sub(n, first)
         stop = builder.add(first, builder.select(builder.icmp_signed("<", left, line), left, line))
         with cgutils.for_range_slice(builder, first, stop, v.constant(1)) as (feature, _):
-            yield feature
+            row = v.at(panel, builder.mul(feature, width))
+            vectors = [v.load(v.at(row, v.constant(j * v.lanes))) for j in range(n_vectors)]
+            yield lambda i: v.splat(builder.load(v.at(samples[i], feature))), vectors
 
 
 def _nearest_tile(n_rows, n_vectors, two):
@@ -94,14 +100,9 @@ def _nearest_tile(n_rows, n_vectors, two):
         step = [v.constant(j * v.lanes) for j in columns]
         starts = [v.load(v.at(halves, h, step[j])) for j in columns]
         sums = [[cgutils.alloca_once_value(builder, starts[j]) for j in columns] for _ in rows]
-        samples = [v.at(A, builder.load(v.at(offsets, builder.add(o, v.constant(i))))) for i in rows]
-        C = v.at(C, c)
-        width = v.constant(n_vectors * v.lanes)
-        with _features(v, offsets, o, A, n_rows, n) as feature:
-            row = v.at(C, builder.mul(feature, width))
-            centers = [v.load(v.at(row, step[j])) for j in columns]
+        with _features(v, A, offsets, o, n_rows, C, c, n_vectors, n) as (feature, centers):
             for i in rows:
-                value = v.splat(builder.load(v.at(samples[i], feature)))
+                value = feature(i)
                 for j in columns:
                     builder.store(v.fma(value, centers[j], builder.load(sums[i][j])), sums[i][j])
         numbers = [_numbers(v, builder.add(first, step[j])) for j in columns]
@@ -284,16 +285,10 @@ def _candidate_tile(n_rows, n_vectors):
         v = _Builder(context, builder, signature.args[0].dtype)
         A, offsets, C, D = (v.data(signature.args[k], arguments[k]) for k in (0, 1, 3, 6))
         rows, columns = range(n_rows), range(n_vectors)
-        step = [v.constant(j * v.lanes) for j in columns]
         sums = [[cgutils.alloca_once_value(builder, v.zero) for _ in columns] for _ in rows]
-        samples = [v.at(A, builder.load(v.at(offsets, builder.add(o, v.constant(i))))) for i in rows]
-        C = v.at(C, c)
-        width = v.constant(n_vectors * v.lanes)
-        with _features(v, offsets, o, A, n_rows, n) as feature:
-            row = v.at(C, builder.mul(feature, width))
-            candidates = [v.load(v.at(row, step[j])) for j in columns]
+        with _features(v, A, offsets, o, n_rows, C, c, n_vectors, n) as (feature, candidates):
             for i in rows:
-                value = v.splat(builder.load(v.at(samples[i], feature)))
+                value = feature(i)
                 for j in columns:
                     difference = builder.fsub(value, candidates[j])
                     builder.store(v.fma(difference, difference, builder.load(sums[i][j])), sums[i][j])

@@ -3,7 +3,8 @@
 from gdl import callbacks
 from gdl._saving import load
 from gdl.choose import choose_n_clusters
-from gdl.kmeans import KMeans, k_means, kmeans_plusplus
+from gdl.kmeans import KMeans
+from gdl.kmeans_functions import k_means, kmeans_plusplus
 from gdl.mini_batch_kmeans import MiniBatchKMeans
 from gdl.mlp import MLPClassifier, MLPRegressor
 

@@ -52,6 +52,12 @@ def strip_rows(n_in, n_out):
 
 
 @inner
+def strip_room(width):
+    """Elements that hold any strip of layers up to this width, a whole number of cache lines."""
+    return round_up(MAX_STRIP_ITEMS + TILE_ROWS * width, 64)
+
+
+@inner
 def task_block(task, threads, m, values, n_columns):
     """Rows, first column and columns of a task: a block of rows by a panel of columns."""
     panels = n_panels(values, n_columns)

@@ -35,13 +35,13 @@ from gdl.kernels.cpu._tile import (
 )
 from gdl.kernels.cpu.activations import SOFTMAX, softmax_rows
 from gdl.kernels.cpu.dense import (
-    MAX_STRIP_ITEMS,
     activate_block,
     forward_product,
     input_gradient_product,
     n_strips,
     panel_items,
     slope_block,
+    strip_room,
     strip_rows,
     weight_gradient_strip,
 )
@@ -73,12 +73,6 @@ def widest(layers):
     for layer in range(layers.shape[0]):
         width = max(width, layers[layer, N_OUT])
     return width
-
-
-@inner
-def strip_room(width):
-    """Elements that hold any strip of layers up to this width, a whole number of cache lines."""
-    return round_up(MAX_STRIP_ITEMS + TILE_ROWS * width, 64)
 
 
 @inner

@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from asv_bench.gate import RequestError, commit_of, git
@@ -28,26 +29,45 @@ CONFIGURATION = ROOT / "asv_bench" / "asv.conf.json"
 PLACE = ROOT / ".asv"
 RESULTS = PLACE / "results"
 BRANCH = "asv-results"
+SMOKE = r"^(dense|startup|cuda)\.", r"^(?!dense\.|startup\.|cuda\.)"  # two halves of the suite
 FAILED = 2  # asv's exit status where a benchmark failed; the others' results are good
 
 
-def asv(*arguments, configuration=CONFIGURATION, **variables):
-    """Run asv, and return its exit status."""
+def asv(*arguments, configuration=CONFIGURATION, output=None, **variables):
+    """Run asv, and return its exit status; what it prints goes to a file, if one is given."""
+    prepare_asv()
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | variables
+    command, *rest = arguments
+    line = [sys.executable, "-m", "asv", command, "--config", str(configuration), *rest]
+    return subprocess.run(line, env=environment, cwd=ROOT, stdout=output).returncode
+
+
+def prepare_asv():
+    """Make sure that asv is there, and tell it what it would ask about the machine."""
     if importlib.util.find_spec("asv") is None:
         raise RequestError('asv is not installed: python -m pip install ".[bench]".')
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | variables
-    command, rest = [sys.executable, "-m", "asv"], list(arguments)
-    config = ["--config", str(configuration)]
-    if not (Path.home() / ".asv-machine.json").exists():  # else it would ask
-        subprocess.run([*command, "machine", "--yes", *config], env=environment, stdout=subprocess.DEVNULL, check=True)
-    return subprocess.run([*command, rest[0], *config, *rest[1:]], env=environment, cwd=ROOT).returncode
+    if not (Path.home() / ".asv-machine.json").exists():
+        line = [sys.executable, "-m", "asv", "machine", "--yes", "--config", str(CONFIGURATION)]
+        subprocess.run(line, stdout=subprocess.DEVNULL, check=True)
 
 
-def run(pattern, profile="full", quick=False):
+def run(pattern, profile="full", quick=False, output=None):
     """Measure the working tree with this Python, and keep nothing."""
     options = ["--python=same", "--dry-run", "--show-stderr", *(["--quick"] if quick else [])]
     options += ["--bench", pattern] if pattern else []
-    return asv("run", *options, GDL_BENCH=profile, ASV_PYTHONPATH=str(ROOT))
+    return asv("run", *options, output=output, GDL_BENCH=profile, ASV_PYTHONPATH=str(ROOT))
+
+
+def smoke():
+    """Run every benchmark once, in two processes: most of the time goes into compiling, which takes one core each."""
+    first, second = SMOKE
+    prepare_asv()  # once, not by both at a time
+    with tempfile.TemporaryFile("w+") as output, ThreadPoolExecutor(1) as beside:
+        other = beside.submit(run, second, profile="smoke", quick=True, output=output)
+        status = max(run(first, profile="smoke", quick=True), other.result())
+        output.seek(0)
+        print(output.read(), flush=True)
+    return status
 
 
 def history(commits, profile, pattern):
@@ -156,7 +176,7 @@ def main():
         if options.command == "run":
             return run(options.pattern)
         if options.command == "smoke":
-            return run(None, profile="smoke", quick=True)
+            return smoke()
         if options.command == "history":
             return history(options.commits, options.profile, options.bench)
         return page(options.port, not options.no_serve)

@@ -172,6 +172,12 @@ def test_rows_by_name_do_equal_work(suite, name):
             instance.time_calls(*parameters)
 
 
+def test_the_halves_of_the_smoke_run_are_the_suite(suite):
+    halves = importlib.import_module("asv_bench.__main__").SMOKE
+    for name in MODULES:
+        assert [bool(re.search(half, f"{name}.Class.time_calls")) for half in halves].count(True) == 1, name
+
+
 def test_absent_peers_are_skipped(suite):
     benchmark = suite["peers"].Dense()
     seconds = {"tiny-4-8-3": {"gdl": 1.0, "sklearn": 4.0}}

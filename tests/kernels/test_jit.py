@@ -3,7 +3,9 @@
 import gc
 
 import pytest
+from numba.core.compiler import Flags
 
+from gdl.kernels._inner import KernelFlags
 from gdl.kernels._jit import inner, njit
 
 pytestmark = pytest.mark.compiled
@@ -45,3 +47,15 @@ def test_garbage_is_collected_afterwards_as_before(enabled):
         assert gc.isenabled() == enabled
     finally:
         (gc.enable if before else gc.disable)()
+
+
+def test_kernel_flags_are_equal_to_numba_s():
+    plain, other = Flags(), Flags()
+    other.nrt = True
+    kernel = KernelFlags(plain)
+    assert kernel == plain == kernel.copy() == KernelFlags(plain)
+    assert hash(kernel) == hash(plain) == hash(KernelFlags(other))
+    assert kernel != other != kernel
+    assert KernelFlags(other) != kernel
+    kernel.nrt = True
+    assert kernel == other

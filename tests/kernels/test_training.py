@@ -567,6 +567,26 @@ def test_what_a_state_has_prepared_is_its_own(kernels, rng):
         new_thread.submit(check).result()
 
 
+def test_scratch_memory_is_that_of_the_thread_that_computes(fast_kernels, rng):
+    """Two threads that take turns at one state, each with another call of its own in between, would share it."""
+    problem = make_problem(rng, "log_loss", "tanh", (9, 20, 3), 12)
+    nets = []
+
+    def step():
+        problem.step(fast_kernels)
+        nets.append(problem.state.prepared)
+
+    step()
+    step()
+    with ThreadPoolExecutor(1) as another:
+        another.submit(step).result()
+    one, same, other = nets
+    assert same is one
+    assert np.shares_memory(other.arrays["parameters"], one.arrays["parameters"])
+    for name in ("panel", "panels", "strips", "losses", "partial", "offsets"):
+        assert not np.shares_memory(other.arrays[name], one.arrays[name]), name
+
+
 def test_another_rule_or_table_is_noticed(kernels, rng):
     one, other = (make_problem(np.random.default_rng(0), "log_loss", "tanh", (9, 20, 3), 12, "sgd") for _ in range(2))
     one.step(kernels, learning_rate=0.01)

@@ -15,6 +15,13 @@ from numpy.typing import NDArray
 GROUP = 16
 #: Samples are summed in blocks of this many.
 BLOCK = 256
+#: Screening takes a byte for each element of X. With no more samples a cluster than this, times the bytes of an
+#: element, that is no more memory than 32 times the centers', which an iteration takes for the sums of its chunks.
+SCREENED_SAMPLES = 32
+#: Narrower samples, or fewer elements, are compared as fast as they are screened.
+SCREENED_FEATURES, SCREENED_ELEMENTS = 32, 1_000_000
+#: The first seeds improve many samples each.
+UNSCREENED_SEEDS = 16
 
 
 def greedy_seeds(
@@ -39,6 +46,7 @@ def greedy_seeds(
     limits = np.empty(n_clusters, X.dtype)
     rows = np.empty(n_trials, np.int64)
     improves, best_improves = np.ones(len(X), np.uint16), np.empty(len(X), np.uint16)
+    screen = Screen(kernels, X, n_clusters)
 
     row, bit = first_seed(sample_weight, len(X), random_state), 0
     for number in range(n_clusters):
@@ -50,18 +58,65 @@ def greedy_seeds(
         kernels.draw_samples(sample_weight, closest, block_sums, targets, rows)
         least = math.inf
         for start in range(0, n_trials, GROUP):
-            candidates = X[rows[start : start + GROUP]]
+            group = rows[start : start + GROUP]
+            candidates = X[group]
             potentials = np.empty(len(candidates))
             known, limits_of = centers[: number + 1], limits[: number + 1]
             kernels.seed_limits(known, candidates, limits_of)
+            may_improve = screen.may_improve(number, closest, group)
             kernels.candidate_potentials(
-                X, sample_weight, candidates, closest, owners, limits_of, potentials, best_improves
+                X, sample_weight, candidates, closest, owners, limits_of, may_improve, potentials, best_improves
             )
             if potentials.min() < least:
                 best = int(potentials.argmin())
                 least, row, bit = potentials[best], int(rows[start + best]), best
                 improves, best_improves = best_improves, improves
     return seeds
+
+
+class Screen:
+    """What tells samples that no candidate can improve by their codes of 7 bits a feature, as long as that pays.
+
+    Of 100,000 uniform samples of 128 features, 500 of them seeds, 8 candidates improve 780; 1,800 pass the screen.
+    1,024 seeds took 2.2 s with it and 4.5 without (two cores, Zen 3).
+    """
+
+    def __init__(self, kernels: ModuleType, X: NDArray[Any], n_clusters: int) -> None:
+        self.kernels, self.X = kernels, X
+        self.next_seed: float = UNSCREENED_SEEDS
+        takes_too_much = len(X) > SCREENED_SAMPLES * X.itemsize * n_clusters
+        if takes_too_much or X.shape[1] < SCREENED_FEATURES or X.size < SCREENED_ELEMENTS:
+            self.next_seed = math.inf
+        self.codes: NDArray[np.uint8] | None = None
+        self.flags = np.empty(0, np.uint8)
+
+    def may_improve(self, number: int, closest: NDArray[Any], candidates: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return 1 for each sample that one of the candidates may improve; nothing if all are to be looked at.
+
+        Where more than half of the samples may be improved, screening is put off until there are twice as many seeds.
+        """
+        if number < self.next_seed or (self.codes is None and not self._quantize()):
+            return self.flags[:0]
+        self.kernels.screen_samples(self.codes, self.norms, self.scale, self.error, closest, candidates, self.flags)
+        if 2 * np.count_nonzero(self.flags) > len(self.flags):
+            self.next_seed = 2 * number
+        return self.flags
+
+    def _quantize(self) -> bool:
+        """Make the codes, if the samples differ at all."""
+        low, high = (extreme.astype(np.float64) for extreme in (self.X.min(axis=0), self.X.max(axis=0)))
+        self.scale = float((high - low).max() / 126)
+        if not 0 < self.scale < math.inf:
+            self.next_seed = math.inf
+            return False
+        n_samples, n_features = self.X.shape
+        self.codes = np.empty((-(-n_samples // 8), -(-n_features // 8) * 2, 8, 4), np.uint8)
+        self.norms, self.flags = np.empty(n_samples, np.int32), np.empty(n_samples, np.uint8)
+        error = np.empty(1)
+        center = low + (high - low) / 2
+        self.kernels.quantize_samples(self.X, center, self.scale, self.codes, self.norms, error)
+        self.error = float(error[0])
+        return True
 
 
 def first_seed(sample_weight: NDArray[Any], n_samples: int, random_state: np.random.RandomState) -> int:

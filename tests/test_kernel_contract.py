@@ -29,11 +29,13 @@ SCALARS = {
     "decay": 0.01,
     "delta": 0.3,
     "epsilon": 1e-3,
+    "error": 0.3,
     "learning_rate": 0.1,
     "level": 0.3,
     "momentum": 0.9,
     "number": 2,
     "rate": 0.4,
+    "scale": 0.05,
     "seed": 42,
     "step": 3,
     "step_size": 0.1,
@@ -45,7 +47,7 @@ TOLERANCES = {"upper": {"rtol": 1e-2}, "lower": {"rtol": 1e-2}}
 # Samples that are near a seed, and samples that are far from all.
 RANGES = {"closest": (1, 30)}
 # An array's type, its axes, and the size that bounds its values; the bound of integers that have none.
-ARRAY = r"(float|float64|int32|int64|uint16) array of shape \((.*?),?\)(?:, values below (\w+))?$"
+ARRAY = r"(float|float64|int32|int64|uint8|uint16) array of shape \((.*?),?\)(?:, values below (\w+))?$"
 BELOW = {"int32": "n_clusters", "int64": "n_samples", "uint16": "n_bit_patterns"}
 # Elements beside an array that nobody may touch: more than the widest tile has.
 MARGIN = 64
@@ -65,6 +67,7 @@ N_OUTPUTS = dict.fromkeys(layout.LOSSES, 2) | {
     "bounded_step": 7,
     "mini_batch_update": 2,
     "candidate_potentials": 2,
+    "quantize_samples": 3,
     "add_seed": 3,
 }
 # Each loss once, each solver once, activations that keep their input and that do not, all options.
@@ -125,6 +128,7 @@ def build(name, variant, dtype):
     rng = np.random.default_rng(0)
     loss = variant.get("loss", name)
     sizes = SIZES | {"n_targets": 1 if loss == "log_loss" else SIZES["n_out"], "n_bit_patterns": 2**16}
+    sizes |= {"n_flags": 2, "n_codes": 127}
     options = {key: value for key, value in variant.items() if key not in ("hidden", "activation", "weights")}
     network = [variant.get("hidden", "tanh"), OUTPUT_ACTIVATIONS.get(loss, "identity")]
     layers = layout.layer_table([sizes["n_in"], N_HIDDEN, sizes["n_out"]], network)

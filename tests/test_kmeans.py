@@ -17,7 +17,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import ConvergenceWarning
 
-from gdl import KMeans, k_means, kernels, kmeans_plusplus
+from gdl import KMeans, k_means, kernels, kmeans_plusplus, seeding
 
 INTERPRETED = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -475,6 +475,19 @@ def test_huge_and_tiny_numbers(rng, dtype, scale):
     assert_consistent(model, X)
 
 
+def screened_shares(monkeypatch):
+    """Shares of the samples that pass the screen, a number for each time that few samples are screened, too."""
+    shares, screen_samples = [], kernels.cpu.screen_samples
+
+    def screen(*arguments):
+        screen_samples(*arguments)
+        shares.append(arguments[-1].mean())
+
+    monkeypatch.setattr(kernels.cpu, "screen_samples", screen)
+    monkeypatch.setattr(seeding, "SCREENED_ELEMENTS", 1)
+    return shares
+
+
 class TestSeeding:
     @pytest.mark.parametrize(("n_local_trials", "weighted"), [(1, False), (1, True), (3, True)])
     def test_the_distribution_is_exact(self, n_local_trials, weighted):
@@ -530,6 +543,37 @@ class TestSeeding:
         centers, _ = kmeans_plusplus(X, 6, sample_weight=weights, random_state=7)
         model = KMeans(6, random_state=7).fit(X, sample_weight=weights)
         assert_same(model, KMeans(6, init=centers).fit(X, sample_weight=weights))
+
+    def test_screening_picks_the_same_rows(self, dtype, rng, monkeypatch):
+        """On clusters that lie apart, on noise, and where one sample is so far away that codes tell nothing."""
+        n_samples = 300 if INTERPRETED else 3000
+        noise = rng.random((n_samples, 40)).astype(dtype)
+        apart = (3 * rng.standard_normal((30, 40)))[rng.integers(30, size=n_samples)] + noise
+        outlier = noise.copy()
+        outlier[17] = 1e4
+        shares = {}
+        for name, X in (("apart", apart.astype(dtype)), ("noise", noise), ("outlier", outlier)):
+            expected = kmeans_plusplus(X, 60, random_state=0)[1]
+            shares[name] = screened_shares(monkeypatch)
+            assert_array_equal(kmeans_plusplus(X, 60, random_state=0)[1], expected)
+            monkeypatch.undo()
+        assert len(shares["apart"]) > 40
+        assert shares["apart"][-1] < 0.3
+        assert len(shares["outlier"]) == 2  # with 16 seeds and with 32
+        assert min(shares["outlier"]) > 0.5
+        assert shares["noise"]
+
+    def test_what_is_not_screened(self, rng, monkeypatch):
+        """Samples that take more memory as codes than 32 times their centers, few features, and copies of one."""
+        shares = screened_shares(monkeypatch)
+        n_samples = 32 * 4 * 17
+        X = rng.random((n_samples + 1, 32), dtype=np.float32)
+        kmeans_plusplus(X, 17, random_state=0, n_local_trials=1)
+        kmeans_plusplus(X[:500, :31], 40, random_state=0)
+        kmeans_plusplus(np.ones((500, 32)), 40, random_state=0)
+        assert shares == []
+        kmeans_plusplus(X[:-1], 17 + 1, random_state=0, n_local_trials=1)
+        assert len(shares) == 1
 
     def test_greed_pays(self, rng):
         """More candidates leave less, on average, of what the seeds alone leave."""
@@ -733,7 +777,7 @@ def digest(n_samples, n_features, n_clusters, algorithm, dtype):
     return [hashlib.sha256(array.tobytes()).hexdigest()[:12] for array in found]
 
 def digests():
-    shapes = (20_000, 5, 8), (5_000, 40, 16)
+    shapes = (20_000, 5, 8), (5_000, 40, 16), (30_000, 40, 240)
     return [digest(*shape, algorithm, dtype) for shape in shapes for algorithm in ("lloyd", "hamerly")
             for dtype in ("float32", "float64")]
 

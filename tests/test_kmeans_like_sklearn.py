@@ -87,6 +87,14 @@ def test_the_same_random_state_picks_the_same_rows(shape, n_local_trials, weight
         assert_array_equal(centers, their_centers)
 
 
+@pytest.mark.compiled
+def test_the_same_rows_where_samples_are_screened():
+    X = np.random.default_rng(0).random((33_000, 32))
+    _, rows = kmeans_plusplus(X, 140, random_state=0)
+    _, their_rows = peer.kmeans_plusplus(X, 140, random_state=0)
+    assert_array_equal(rows, their_rows)
+
+
 def test_random_state_instances_are_used_up_alike():
     X, weights = make_data(0, 80, 3, 4)
     for function, their_function in ((kmeans_plusplus, peer.kmeans_plusplus), (k_means, peer.k_means)):

@@ -3,6 +3,7 @@
 The peer of a kernel is NumPy, that of a fit scikit-learn. What is timed is first compared with it.
 """
 
+import inspect
 import warnings
 
 import numpy as np
@@ -30,6 +31,21 @@ def clusters(shape, dtype):
     middles = rng.uniform(-10, 10, (n_clusters, n_features))
     X = (middles[rng.integers(n_clusters, size=n_samples)] + rng.standard_normal((n_samples, n_features))).astype(dtype)
     return X, X[:n_clusters].copy()
+
+
+def rounding(X):
+    """Arguments that round samples to codes."""
+    n_samples, n_features = X.shape
+    low, high = X.min(axis=0).astype(np.float64), X.max(axis=0).astype(np.float64)
+    codes = np.empty((-(-n_samples // 8), -(-n_features // 8) * 2, 8, 4), np.uint8)
+    return X, (low + high) / 2, float((high - low).max() / 126), codes, np.empty(n_samples, np.int32), np.empty(1)
+
+
+def rounded(X):
+    """Codes of samples, their norms, scale and error."""
+    _, _, scale, codes, norms, error = arguments = rounding(X)
+    reference.quantize_samples(*arguments)
+    return codes, norms, scale, error[0]
 
 
 class _Assignment(Measured):
@@ -125,12 +141,15 @@ class Potentials(Measured):
         self.weights, self.limits = np.empty(0, dtype), np.zeros(1, dtype)
         self.closest, self.owners = np.full(len(self.X), np.inf, dtype), np.zeros(len(self.X), np.int32)
         self.improves = np.empty(len(self.X), np.uint16)
+        # Older commits did not screen samples.
+        screens = "may_improve" in inspect.signature(cpu.candidate_potentials).parameters
+        self.screen = [np.empty(0, np.uint8)] if screens else []
         self.loops = max(1, 4_000_000 // (8 * self.X.size))
 
     def ours(self):
         cpu.candidate_potentials(
             self.X, self.weights, self.candidates, self.closest, self.owners, self.limits,
-            self.potentials, self.improves,
+            *self.screen, self.potentials, self.improves,
         )  # fmt: skip
 
     def theirs(self):
@@ -143,7 +162,8 @@ class Potentials(Measured):
 
 KERNELS = [
     "add_seed", "average_centers", "center_distances", "center_moves", "column_moments", "draw_samples",
-    "label_distances", "label_inertia", "mini_batch_update", "normalize_rows", "seed_limits",
+    "label_distances", "label_inertia", "mini_batch_update", "normalize_rows", "quantize_samples",
+    "screen_samples", "seed_limits",
 ]  # fmt: skip
 
 
@@ -162,7 +182,9 @@ class Kernels(MeasuredKernel):
         closest = ((X - centers[0]) ** 2).sum(axis=1)
         block_sums = np.add.reduceat(closest.astype(np.float64), np.arange(0, n, 256))
         improves, owners = np.ones(n, np.uint16), np.zeros(n, np.int32)
-        self.n_outputs = {"add_seed": 3, "column_moments": 2, "mini_batch_update": 2}.get(name, 1)
+        self.n_outputs = {"add_seed": 3, "column_moments": 2, "mini_batch_update": 2, "quantize_samples": 3}.get(
+            name, 1
+        )
         calls = {
             "add_seed": lambda: (
                 cpu.add_seed,
@@ -207,6 +229,12 @@ class Kernels(MeasuredKernel):
                 (X[:1024], no_weights, labels[:1024], centers, np.full(k, 1e12)),
             ),
             "normalize_rows": lambda: (cpu.normalize_rows, reference.normalize_rows, (X, np.empty_like(X))),
+            "quantize_samples": lambda: (cpu.quantize_samples, reference.quantize_samples, rounding(X)),
+            "screen_samples": lambda: (
+                cpu.screen_samples,
+                reference.screen_samples,
+                (*rounded(X), closest / 8, np.arange(8), np.empty(n, np.uint8)),
+            ),
             "seed_limits": lambda: (
                 cpu.seed_limits,
                 reference.seed_limits,

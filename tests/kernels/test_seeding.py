@@ -7,6 +7,7 @@ import numba
 import numpy as np
 import pytest
 
+NO_SCREEN = np.empty(0, np.uint8)
 BLOCK = 256  # samples whose potentials are kept as one sum
 SHAPES = [(1, 1, 1), (37, 1, 3), (50, 3, 16), (41, 8, 5), (33, 9, 7), (29, 17, 16), (23, 70, 2), (300, 2, 4)]
 shapes = pytest.mark.parametrize(("n_samples", "n_features", "n_candidates"), SHAPES)
@@ -49,13 +50,13 @@ class Seeding:
         self.closest[better], self.owners[better] = old_closest[better], old_owners[better]
         self.seeds = np.concatenate([self.seeds, seed[None]])
 
-    def judge(self, candidates, limits=None):
+    def judge(self, candidates, limits=None, may_improve=NO_SCREEN):
         """Potentials and improvements of candidates, with the true limits unless others are given."""
         if limits is None:
             limits = np.full(len(self.seeds), np.nan, self.X.dtype)
             self.kernels.seed_limits(self.seeds, candidates, limits)
         potentials, improves = np.full(len(candidates), np.nan), np.full(len(self.X), 2**16 - 1, np.uint16)
-        arguments = self.X, self.weights, candidates, self.closest, self.owners, limits
+        arguments = self.X, self.weights, candidates, self.closest, self.owners, limits, may_improve
         self.kernels.candidate_potentials(*arguments, potentials, improves)
         return potentials, improves
 
@@ -116,6 +117,24 @@ class TestCandidatePotentials:
         potentials, improves = seeding.judge(X[7:9], np.full(1, np.inf, dtype))
         np.testing.assert_allclose(potentials, seeding.closest.sum(dtype=np.float64), rtol=1e-12)
         assert not improves.any()
+
+    @weighted
+    def test_samples_that_did_not_pass_the_screen_are_left_out(self, kernels, dtype, rng, weighted):
+        """They add what they are from their own seeds; others are judged as without a screen."""
+        X = make_data(rng, dtype, 600, 20)
+        weights, _ = make_weights(rng, dtype, 600, weighted)
+        seeding = Seeding(kernels, X, weights, [0])
+        may_improve = (rng.random(600) < 0.1).astype(np.uint8)
+        potentials, improves = seeding.judge_all(X[7:9])
+        left, left_improves = seeding.judge(X[7:9], np.full(1, -1, dtype), may_improve)
+        np.testing.assert_array_equal(left_improves, np.where(may_improve == 1, improves, 0))
+        masses = seeding.closest.astype(np.float64) * (weights.astype(np.float64) if weighted else 1.0)
+        for k in range(2):
+            distances = ((X.astype(np.float64) - X[7 + k]) ** 2).sum(axis=1)
+            better = (may_improve == 1) & (left_improves >> k & 1 == 1)
+            scale = masses / np.where(seeding.closest > 0, seeding.closest, 1)
+            np.testing.assert_allclose(left[k], np.where(better, scale * distances, masses).sum(), rtol=1e-5)
+        assert (left > potentials).all()
 
     def test_copies_of_a_seed_improve_nothing_and_are_at_distance_zero(self, kernels, dtype, rng):
         X = make_data(rng, dtype, 20, 5, 1e4)

@@ -39,6 +39,7 @@ from gdl.kernels.cpu.optimizers import (
 )
 from gdl.kernels.cpu.prediction import all_finite, forward, predict
 from gdl.kernels.cpu.random import dropout_mask
+from gdl.kernels.cpu.screening import quantize_samples, screen_samples
 from gdl.kernels.cpu.seeding import add_seed, candidate_potentials, draw_samples, seed_limits
 from gdl.kernels.cpu.training import (
     compare_batch,
@@ -88,7 +89,9 @@ __all__ = [
     "predict",
     "predict_batch",
     "quantile",
+    "quantize_samples",
     "rmsprop_step",
+    "screen_samples",
     "seed_limits",
     "sgd_step",
     "softmax",

@@ -67,24 +67,49 @@ def candidate_distances(X, offsets, m, n, packed, first, vectors, D):
 
 
 @inner
+def open_rows(closest, owners, limits, may_improve, start, m, rows):
+    """Note which of m consecutive rows candidates may improve, and return how many.
+
+    Without branches, which would often be foretold wrongly; limits are looked up for rows that pass the screen.
+    """
+    n_open = 0
+    for i in range(start, start + m):
+        rows[n_open] = i
+        n_open += may_improve[i] if may_improve.size > 0 else 1
+    n_left = 0
+    for r in range(n_open):
+        rows[n_left] = rows[r]
+        n_left += closest[rows[r]] > limits[owners[rows[r]]]
+    return n_left
+
+
+@inner
+def settled_mass(closest, sample_weight, start, m, rows, n_open, masses):
+    """Sum of the weighted distances of m consecutive rows, but for the open ones."""
+    for i in range(m):
+        weight = 1.0 if sample_weight.size == 0 else np.float64(sample_weight[start + i])
+        masses[i] = weight * np.float64(closest[start + i])
+    for r in range(n_open):
+        masses[rows[r] - start] = 0
+    return weighted_sum(masses, part(masses, 0, 0), 0, m)
+
+
+@inner
 def potentials_by_tiles(
-    X, n, start, m, sample_weight, packed, k, closest, owners, limits, potentials, p, improves, offsets, rows, D
-):
+    X, n, start, m, sample_weight, packed, k, closest, owners, limits, may_improve, potentials, p, improves, offsets,
+    rows, masses, D,
+):  # fmt: skip
     """Judge k candidates by m consecutive rows, lanes over candidates; rows that none can improve are left out."""
     lanes = VECTOR_BYTES // X.itemsize
     vectors = (k + lanes - 1) // lanes
-    n_open, settled = 0, 0.0
-    for i in range(start, start + m):
-        improves[i] = 0
-        if closest[i] <= limits[owners[i]]:
-            weight = 1.0 if sample_weight.size == 0 else np.float64(sample_weight[i])
-            settled += weight * np.float64(closest[i])
-        else:
-            rows[n_open] = i
-            offsets[n_open] = i * n
-            n_open += 1
+    n_open = open_rows(closest, owners, limits, may_improve, start, m, rows)
+    settled = settled_mass(closest, sample_weight, start, m, rows, n_open, masses)
     for c in range(vectors * lanes):
         potentials[p + c] += settled
+    for i in range(start, start + m):
+        improves[i] = 0
+    for r in range(n_open):
+        offsets[r] = rows[r] * n
     if n_open == 0:
         return
     for first in range(0, vectors, 2):
@@ -147,8 +172,8 @@ def potentials_by_lanes(
 
 @njit
 def _candidate_potentials(
-    me, call, team, number, X, n_samples, n, sample_weight, candidates, packed, k, closest, owners, limits, chunks,
-    partial, width, improves,
+    me, call, team, number, X, n_samples, n, sample_weight, candidates, packed, k, closest, owners, limits,
+    may_improve, chunks, partial, width, improves,
 ):  # fmt: skip
     announce(me, team, number)
     lanes = VECTOR_BYTES // X.itemsize
@@ -156,7 +181,7 @@ def _candidate_potentials(
     by_lanes = n < LIMIT_FEATURES
     offsets, rows = np.empty(BLOCK + 2 * TILE_ROOM, np.int64), np.empty(BLOCK, np.int64)
     D = np.empty(0 if by_lanes else (BLOCK + TILE_ROOM) * 2 * lanes, X.dtype)
-    T, near = np.empty(load * LIMIT_FEATURES, X.dtype), np.empty(load, X.dtype)
+    masses, T, near = np.empty(BLOCK), np.empty(load * LIMIT_FEATURES, X.dtype), np.empty(load, X.dtype)
     weights, bits, sums = np.empty(load), np.empty(load, np.uint16), np.empty(MOST_CANDIDATES * lanes)
     shared = open_phase(me, call, FIRST, chunks, 4 * n_samples * n * k)
     task = claim(me, call, FIRST, chunks, shared)
@@ -173,8 +198,8 @@ def _candidate_potentials(
                 )  # fmt: skip
             else:
                 potentials_by_tiles(
-                    X, n, start, m, sample_weight, packed, k, closest, owners, limits, partial, p, improves, offsets,
-                    rows, D,
+                    X, n, start, m, sample_weight, packed, k, closest, owners, limits, may_improve, partial, p,
+                    improves, offsets, rows, masses, D,
                 )  # fmt: skip
         finish(call, shared)
         task = claim(me, call, FIRST, chunks, shared)
@@ -182,7 +207,7 @@ def _candidate_potentials(
     end_call(me, call, team)
 
 
-def candidate_potentials(X, sample_weight, candidates, closest, owners, limits, potentials, improves):
+def candidate_potentials(X, sample_weight, candidates, closest, owners, limits, may_improve, potentials, improves):
     """Potentials that candidates would leave, all in one pass; a task is a chunk of samples."""
     (n_samples, n), k = X.shape, len(candidates)
     lanes = VECTOR_BYTES // X.itemsize
@@ -193,7 +218,7 @@ def candidate_potentials(X, sample_weight, candidates, closest, owners, limits, 
     packed = flat(candidates) if n < LIMIT_FEATURES else pack_candidates(candidates)
     arguments = (
         flat(X), n_samples, n, writable(sample_weight), flat(candidates), packed, k, writable(closest),
-        writable(owners), writable(limits), chunks, partial.reshape(-1), width, improves,
+        writable(owners), writable(limits), writable(may_improve), chunks, partial.reshape(-1), width, improves,
     )  # fmt: skip
     run(_candidate_potentials, 4.0 * n_samples * n * k, *arguments, task_work=4.0 * n_samples * n * k / chunks)
     potentials[:] = partial.sum(axis=0)[:k]

@@ -39,6 +39,7 @@ from gdl.kernels.reference.optimizers import (
 )
 from gdl.kernels.reference.prediction import all_finite, forward, predict
 from gdl.kernels.reference.random import dropout_mask
+from gdl.kernels.reference.screening import quantize_samples, screen_samples
 from gdl.kernels.reference.seeding import add_seed, candidate_potentials, draw_samples, seed_limits
 from gdl.kernels.reference.training import (
     compare_batch,
@@ -88,7 +89,9 @@ __all__ = [
     "predict",
     "predict_batch",
     "quantile",
+    "quantize_samples",
     "rmsprop_step",
+    "screen_samples",
     "seed_limits",
     "sgd_step",
     "softmax",

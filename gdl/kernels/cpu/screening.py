@@ -1,0 +1,121 @@
+"""Screening by rounded samples, on vectors and a team of threads: a task is a chunk of groups of samples."""
+
+import math
+
+import numpy as np
+
+from gdl.kernels._jit import inner, njit
+from gdl.kernels.cpu._arrays import flat, writable
+from gdl.kernels.cpu._codes import CODE_CANDIDATES, CODE_LANES, QUAD, ZERO_CODE, code_tile
+from gdl.kernels.cpu._simd import part
+from gdl.kernels.cpu._team import FIRST, announce, claim, close_phase, end_call, finish, open_phase, run
+from gdl.kernels.cpu.clustering import chunk_start, n_chunks
+
+# Groups of samples that are screened one after another.
+BLOCK_GROUPS = 32
+# Far above what squares lose to underflow.
+TINY = 1e-30
+# Squares of distances between codes are cut here, far above any of them, so that 32 bits hold their sums.
+HUGE = 2.0**30
+
+
+@njit
+def _quantize_samples(me, call, team, number, X, n_samples, n, center, scale, codes, n_quads, norms, chunks, errors):
+    announce(me, team, number)
+    groups = (n_samples + CODE_LANES - 1) // CODE_LANES
+    shared = open_phase(me, call, FIRST, chunks, 16 * n_samples * n)
+    task = claim(me, call, FIRST, chunks, shared)
+    while task >= 0:
+        most = 0.0
+        stop = min(n_samples, CODE_LANES * chunk_start(task + 1, chunks, groups))
+        for i in range(CODE_LANES * chunk_start(task, chunks, groups), stop):
+            sample = part(X, i * n, n)
+            group, lane = i // CODE_LANES * n_quads, i % CODE_LANES
+            squares, norm = 0.0, 0.0
+            for j in range(n):
+                difference = np.float64(sample[j]) - center[j]
+                rounded = np.rint(difference / scale)
+                squares += (difference - scale * rounded) ** 2
+                norm += rounded * rounded
+                codes[((group + j // QUAD) * CODE_LANES + lane) * QUAD + j % QUAD] = np.uint8(ZERO_CODE + rounded)
+            norms[i] = np.int32(norm)
+            most = max(most, squares)
+        errors[task] = math.sqrt(most)
+        finish(call, shared)
+        task = claim(me, call, FIRST, chunks, shared)
+    close_phase(me, call, chunks, shared)
+    end_call(me, call, team)
+
+
+def quantize_samples(X, center, scale, codes, norms, error):
+    """Round samples to multiples of ``scale`` around a center; a task is a chunk of groups of samples."""
+    n_samples, n = X.shape
+    codes.fill(ZERO_CODE)
+    chunks = n_chunks(n_samples, 1)
+    errors = np.empty(chunks)
+    arguments = flat(X), n_samples, n, writable(center), scale, flat(codes), codes.shape[1], norms, chunks, errors
+    run(_quantize_samples, 16.0 * n_samples * n, *arguments, task_work=16.0 * n_samples * n / chunks)
+    error[0] = errors.max()
+
+
+@inner
+def least_products(norms, closest, start, m, relative, absolute, least):
+    """What twice a product with a candidate, less the candidate's norm, is at least where it may be closer.
+
+    Of m samples from ``start`` on: ``norm - reach**2``, where ``reach`` is the distance between codes.
+    """
+    norms, closest = part(norms, start, m), part(closest, start, m)
+    for i in range(m):
+        reach = math.sqrt(np.float64(closest[i]) + TINY) * relative + absolute
+        least[i] = norms[i] - np.int32(min(reach * reach, HUGE))
+
+
+@njit
+def _screen_samples(
+    me, call, team, number, codes, n_samples, n_quads, norms, relative, absolute, closest, candidates,
+    candidate_norms, chunks, may_improve,
+):  # fmt: skip
+    announce(me, team, number)
+    size = n_quads * QUAD * CODE_LANES
+    groups = (n_samples + CODE_LANES - 1) // CODE_LANES
+    least = np.zeros(BLOCK_GROUPS * CODE_LANES, np.int32)
+    shared = open_phase(me, call, FIRST, chunks, n_samples * n_quads * candidate_norms.size)
+    task = claim(me, call, FIRST, chunks, shared)
+    while task >= 0:
+        stop = chunk_start(task + 1, chunks, groups)
+        for first in range(chunk_start(task, chunks, groups), stop, BLOCK_GROUPS):
+            start = first * CODE_LANES
+            m = min(BLOCK_GROUPS * CODE_LANES, min(n_samples, stop * CODE_LANES) - start)
+            least_products(norms, closest, start, m, relative, absolute, least)
+            for i in range(0, m, CODE_LANES):
+                bits = 0
+                for k in range(0, candidate_norms.size, CODE_CANDIDATES):
+                    at, c = (first + i // CODE_LANES) * size, k * n_quads * QUAD
+                    bits |= code_tile(codes, at, n_quads, candidates, c, candidate_norms, k, least, i)
+                for lane in range(min(CODE_LANES, m - i)):
+                    may_improve[start + i + lane] = bits >> lane & 1
+        finish(call, shared)
+        task = claim(me, call, FIRST, chunks, shared)
+    close_phase(me, call, chunks, shared)
+    end_call(me, call, team)
+
+
+def screen_samples(codes, norms, scale, error, closest, candidates, may_improve):
+    """Whether a candidate may be closer to a sample than its closest seed is; a task is a chunk of groups of samples.
+
+    The last tile is filled up with the last candidate.
+    """
+    n_quads, n_samples, k = codes.shape[1], len(closest), len(candidates)
+    rows = candidates[np.minimum(np.arange(-(-k // CODE_CANDIDATES) * CODE_CANDIDATES), k - 1)]
+    chosen = codes[rows // CODE_LANES, :, rows % CODE_LANES].astype(np.int8) - np.int8(ZERO_CODE)
+    # A sample's code is ZERO_CODE more than it stands for, and so are its products with a candidate's.
+    candidate_norms = norms[rows] + 2 * ZERO_CODE * chosen.sum(axis=(1, 2), dtype=np.int32)
+    packed = chosen.reshape(-1, CODE_CANDIDATES, n_quads, QUAD).swapaxes(1, 2)
+    slack = (n_quads * QUAD + 4) * np.finfo(closest.dtype).eps
+    chunks = n_chunks(n_samples, 1)
+    arguments = (
+        flat(codes), n_samples, n_quads, writable(norms), (1 + slack) / scale, 2 * error / scale, writable(closest),
+        packed.reshape(-1), candidate_norms, chunks, may_improve,
+    )  # fmt: skip
+    work = 2.0 * n_samples * n_quads * len(rows)
+    run(_screen_samples, work, *arguments, task_work=work / chunks)

@@ -81,6 +81,35 @@ def check_inputs(estimator: Any, X: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
     return checked
 
 
+def is_plain(X: Any, dtype: Any, known: dict[str, Any] | None) -> bool:
+    """Whether X is as kernels take it: finite, and in agreement with what is ``known`` of the features.
+
+    scikit-learn's checks find the same in 0.7 ms, which is ten epochs of a small network, and write all messages.
+    """
+    return (
+        type(X) is np.ndarray
+        and X.ndim == 2
+        and X.size > 0
+        and X.dtype in (dtype if isinstance(dtype, tuple) else (dtype,))
+        and X.flags.c_contiguous
+        and (known is None or known == {"n_features_in_": X.shape[1]})
+        and adds_up(X)
+    )
+
+
+def is_plain_target(y: Any, n_samples: int, numeric: bool) -> bool:
+    """Whether y has one finite number for each sample, whole if it is to be a label."""
+    if type(y) is not np.ndarray or y.shape != (n_samples,):
+        return False
+    return y.dtype.kind in "biu" or (numeric and y.dtype in (np.float64, np.float32) and adds_up(y))
+
+
+def adds_up(values: NDArray[Any]) -> bool:
+    """Whether the sum is finite, and so are all values; where it is not, it may have been too large."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(values.sum()))
+
+
 def check_samples(
     estimator: Any, X: Any, y: Any, dtype: Any, known: dict[str, Any] | None = None
 ) -> tuple[NDArray[Any], NDArray[Any], dict[str, Any]]:
@@ -88,6 +117,8 @@ def check_samples(
 
     What is ``known`` already, X must agree with. The estimator is not changed, whatever happens.
     """
+    if is_plain(X, dtype, known) and is_plain_target(y, len(X), is_regressor(estimator)):
+        return X, y, known or {"n_features_in_": X.shape[1]}
     check_dense(estimator, X)
     if scipy.sparse.issparse(y):  # a label indicator matrix may come like this
         y = y.toarray()
@@ -114,6 +145,8 @@ def check_unlabelled(
     estimator: Any, X: Any, dtype: Any, known: dict[str, Any] | None = None
 ) -> tuple[NDArray[Any], dict[str, Any]]:
     """``check_samples`` for X alone."""
+    if is_plain(X, dtype, known):
+        return X, known or {"n_features_in_": X.shape[1]}
     check_dense(estimator, X)
     stand_in = object.__new__(type(estimator))
     vars(stand_in).update(known or {})

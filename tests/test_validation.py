@@ -10,7 +10,7 @@ import scipy.sparse
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import DataConversionWarning, NotFittedError
 
-from gdl import KMeans, MLPClassifier, MLPRegressor, k_means, kmeans_plusplus
+from gdl import KMeans, MLPClassifier, MLPRegressor, _validation, k_means, kmeans_plusplus
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 SMALL = {"hidden_layer_sizes": (4,), "max_iter": 2, "random_state": 0}
@@ -788,3 +788,54 @@ def test_a_diverging_fit_stops_and_says_where(data):
         warnings.simplefilter("ignore")
         model.fit(X, y)  # a diverged model can be gone on with
     assert np.isfinite(model._training.moments).all()
+
+
+class TestPlainData:
+    """What takes the short way through the checks, and gets the same answer as on the long one."""
+
+    @pytest.mark.parametrize("labels", ["numbers", "booleans", "values"])
+    def test_the_same_answer(self, rng, dtype, labels, monkeypatch):
+        X = rng.standard_normal((9, 3)).astype(dtype)
+        y = {"numbers": np.arange(9), "booleans": np.arange(9) > 3, "values": X[:, 0]}[labels]
+        for estimator in (MLPRegressor(), MLPClassifier())[: 1 if labels == "values" else 2]:
+            for known in (None, {"n_features_in_": 3}):
+                short = _validation.check_samples(estimator, X, y, (np.float64, np.float32), known)
+                assert short[0] is X
+                assert short[1] is y
+                with monkeypatch.context() as patch:
+                    patch.setattr(_validation, "is_plain", lambda *_: False)
+                    long = _validation.check_samples(estimator, X, y, (np.float64, np.float32), known)
+                np.testing.assert_array_equal(long[0], X)
+                np.testing.assert_array_equal(long[1], y)
+                assert (short[1].dtype, short[2]) == (long[1].dtype, long[2])
+
+    def test_what_is_not_plain(self, dtype):
+        X, types = np.ones((4, 3), dtype), (np.float64, np.float32)
+        assert _validation.is_plain(X, types, None)
+        assert _validation.is_plain(X, X.dtype, {"n_features_in_": 3})
+        for value in (np.nan, np.inf, -np.inf, np.finfo(dtype).max):  # the last is fine, but four have no sum
+            bad = X.copy()
+            bad[1:, 1] = value
+            assert not _validation.is_plain(bad, types, None)
+        for other in (
+            X.tolist(),
+            np.asfortranarray(X),
+            X[::2],
+            X[:0],
+            X[0],
+            X.astype(np.float16),
+            np.ones((4, 3), int),
+        ):
+            assert not _validation.is_plain(other, types, None)
+        assert not _validation.is_plain(X.view(np.matrix), types, None)
+        assert not _validation.is_plain(X, np.dtype("float32" if dtype == "float64" else "float64"), None)
+        assert not _validation.is_plain(X, types, {"n_features_in_": 4})
+        assert not _validation.is_plain(X, types, {"n_features_in_": 3, "feature_names_in_": ["a", "b", "c"]})
+
+    def test_what_is_no_plain_target(self):
+        assert _validation.is_plain_target(np.arange(4), 4, numeric=False)
+        assert _validation.is_plain_target(np.ones(4), 4, numeric=True)
+        for y in (np.ones(4), np.array(list("abcd")), np.array([1, 2, 3, None]), np.arange(3), np.ones((4, 1), int)):
+            assert not _validation.is_plain_target(y, 4, numeric=False)
+        for y in (np.array([1.0, np.nan, 2, 3]), np.array([1.0, np.inf, 2, 3]), [1, 2, 3, 4], np.ones(4, "f2")):
+            assert not _validation.is_plain_target(y, 4, numeric=True)

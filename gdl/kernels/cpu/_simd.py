@@ -462,9 +462,11 @@ def _borrow(typing_context, array):
     def implementation(context, builder, signature, arguments):
         whole = context.make_array(signature.args[0])(context, builder, arguments[0])
         borrowed = context.make_array(signature.return_type)(context, builder)
-        borrowed.data, borrowed.nitems, borrowed.itemsize = whole.data, whole.nitems, whole.itemsize
+        borrowed.data, borrowed.nitems = whole.data, whole.nitems
+        # A constant, so that nothing is divided by it: a division takes as long as a small tile.
+        borrowed.itemsize = whole.itemsize.type(array.dtype.bitwidth // 8)
         borrowed.shape = cgutils.pack_array(builder, [whole.nitems])
-        borrowed.strides = cgutils.pack_array(builder, [whole.itemsize])
+        borrowed.strides = cgutils.pack_array(builder, [borrowed.itemsize])
         borrowed.meminfo = ir.Constant(borrowed.meminfo.type, None)
         borrowed.parent = ir.Constant(borrowed.parent.type, None)
         return borrowed._getvalue()

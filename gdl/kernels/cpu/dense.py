@@ -45,8 +45,16 @@ MAX_STRIP_ITEMS = 32 * 1024
 
 
 @inner
+def is_one_strip(n_in, n_out):
+    """Whether W is small enough for one strip; to find out by division takes a tenth of the step of a small network."""
+    return round_up(n_in, TILE_ROWS) * n_out <= STRIP_ITEMS
+
+
+@inner
 def strip_rows(n_in, n_out):
     """Rows of W in one strip of its gradient, a whole number of tiles."""
+    if is_one_strip(n_in, n_out):
+        return round_up(n_in, TILE_ROWS)
     rows = max(STRIP_ITEMS // n_out, min(STRIP_ROWS, MAX_STRIP_ITEMS // n_out))
     return max(TILE_ROWS, min(round_up(n_in, TILE_ROWS), rows // TILE_ROWS * TILE_ROWS))
 
@@ -130,6 +138,8 @@ def weight_gradient_strip(strip, A, offsets, o, m, dZ, z, panels, at, n_in, n_ou
 @inner
 def n_strips(n_in, n_out):
     """Strips that the rows of W are cut into; fixed by the shape alone, since sums are kept by strip."""
+    if is_one_strip(n_in, n_out):
+        return 1
     rows = strip_rows(n_in, n_out)
     return (n_in + rows - 1) // rows
 

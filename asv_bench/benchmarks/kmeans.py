@@ -106,7 +106,8 @@ class LloydStep(_Sums):
 class BoundedStep(_Sums):
     """An iteration with bounds: where nothing is known, and where no label can change."""
 
-    params = (few(SHAPES, 1), few(DTYPES), few(THREADS), ["first", "settled"])
+    # On one thread: LloydStep shares its samples out in the same way.
+    params = (few(SHAPES, 1), few(DTYPES), [1], ["first", "settled"])
     param_names = (SHAPE, "dtype", "threads", "bounds")
 
     def prepare(self, shape, dtype, threads, bounds):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
@@ -29,15 +28,16 @@ class FittedNetwork(FileMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
     _parameters: NDArray[Any]
     _layers: NDArray[np.int64]
     _device: str
+    _param_names: tuple[str, ...]
     #: What the short way of predicting needs at hand; empty until the first prediction.
     _at_hand: Any = ()
 
     @classmethod
-    @functools.cache
     def _get_param_names(cls) -> list[str]:
         """Names of the parameters, looked up once: scikit-learn reads the signature for every fit, in 0.1 ms."""
-        names: list[str] = super()._get_param_names()
-        return names
+        if "_param_names" not in vars(cls):
+            cls._param_names = tuple(super()._get_param_names())
+        return list(cls._param_names)
 
     @property
     def parameters_(self) -> NDArray[Any]:

@@ -18,10 +18,13 @@ BLOCK = 256
 #: Screening takes a byte for each element of X. With no more samples a cluster than this, times the bytes of an
 #: element, that is no more memory than 32 times the centers', which an iteration takes for the sums of its chunks.
 SCREENED_SAMPLES = 32
-#: Narrower samples, or fewer elements, are compared as fast as they are screened.
-SCREENED_FEATURES, SCREENED_ELEMENTS = 32, 1_000_000
+#: Narrower samples, or fewer elements, are compared as fast as they are screened; of wider ones, 32 bits would not hold
+#: the squares of distances between codes.
+SCREENED_FEATURES, SCREENED_ELEMENTS = range(32, 2**16 + 1), 1_000_000
 #: The first seeds improve many samples each.
 UNSCREENED_SEEDS = 16
+#: Below, what is divided by the scale may be infinite.
+LEAST_SCALE = 1e-300
 
 
 def greedy_seeds(
@@ -85,37 +88,40 @@ class Screen:
         self.kernels, self.X = kernels, X
         self.next_seed: float = UNSCREENED_SEEDS
         takes_too_much = len(X) > SCREENED_SAMPLES * X.itemsize * n_clusters
-        if takes_too_much or X.shape[1] < SCREENED_FEATURES or X.size < SCREENED_ELEMENTS:
+        if takes_too_much or X.shape[1] not in SCREENED_FEATURES or X.size < SCREENED_ELEMENTS:
             self.next_seed = math.inf
         self.codes: NDArray[np.uint8] | None = None
         self.flags = np.empty(0, np.uint8)
 
-    def may_improve(self, number: int, closest: NDArray[Any], candidates: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Return 1 for each sample that one of the candidates may improve; nothing if all are to be looked at.
+    def may_improve(self, number: int, closest: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return 1 for each sample that a candidate, in one of ``rows``, may improve, or nothing: look at all.
 
         Where more than half of the samples may be improved, screening is put off until there are twice as many seeds.
         """
-        if number < self.next_seed or (self.codes is None and not self._quantize()):
+        if number < self.next_seed or (self.codes is None and not self.quantize()):
             return self.flags[:0]
-        self.kernels.screen_samples(self.codes, self.norms, self.scale, self.error, closest, candidates, self.flags)
+        self.kernels.screen_samples(self.codes, self.norms, self.scale, self.error, closest, rows, self.flags)
         if 2 * np.count_nonzero(self.flags) > len(self.flags):
             self.next_seed = 2 * number
         return self.flags
 
-    def _quantize(self) -> bool:
-        """Make the codes, if the samples differ at all."""
+    def quantize(self) -> bool:
+        """Make the codes, unless the samples hardly differ, or too much for their type."""
         low, high = (extreme.astype(np.float64) for extreme in (self.X.min(axis=0), self.X.max(axis=0)))
-        self.scale = float((high - low).max() / 126)
-        if not 0 < self.scale < math.inf:
+        with np.errstate(over="ignore"):
+            center = low + (high - low) / 2
+            # Not half of the range: few units in the last place have no middle.
+            self.scale = float(np.maximum(high - center, center - low).max() / 63)
+        if not LEAST_SCALE < self.scale < math.inf:
             self.next_seed = math.inf
             return False
         n_samples, n_features = self.X.shape
         self.codes = np.empty((-(-n_samples // 8), -(-n_features // 8) * 2, 8, 4), np.uint8)
         self.norms, self.flags = np.empty(n_samples, np.int32), np.empty(n_samples, np.uint8)
         error = np.empty(1)
-        center = low + (high - low) / 2
         self.kernels.quantize_samples(self.X, center, self.scale, self.codes, self.norms, error)
-        self.error = float(error[0])
+        # With what rounding may do to the differences that it is made of, and to their sum.
+        self.error = float(error[0]) * (1 + n_features * 2.0**-50) + self.scale * math.sqrt(n_features) * 2.0**-45
         return True
 
 

@@ -477,13 +477,14 @@ def test_huge_and_tiny_numbers(rng, dtype, scale):
 
 def screened_shares(monkeypatch):
     """Shares of the samples that pass the screen, a number for each time that few samples are screened, too."""
-    shares, screen_samples = [], kernels.cpu.screen_samples
+    shares, kernel_set = [], kernels.load("cpu")
+    screen_samples = kernel_set.screen_samples
 
     def screen(*arguments):
         screen_samples(*arguments)
         shares.append(arguments[-1].mean())
 
-    monkeypatch.setattr(kernels.cpu, "screen_samples", screen)
+    monkeypatch.setattr(kernel_set, "screen_samples", screen)
     monkeypatch.setattr(seeding, "SCREENED_ELEMENTS", 1)
     return shares
 
@@ -552,7 +553,9 @@ class TestSeeding:
         outlier = noise.copy()
         outlier[17] = 1e4
         shares = {}
-        for name, X in (("apart", apart.astype(dtype)), ("noise", noise), ("outlier", outlier)):
+        units = 1e6 + np.spacing(np.array(1e6, dtype)) * rng.integers(0, 2, noise.shape)
+        samples = {"apart": apart.astype(dtype), "noise": noise, "outlier": outlier, "units": units.astype(dtype)}
+        for name, X in samples.items():
             expected = kmeans_plusplus(X, 60, random_state=0)[1]
             shares[name] = screened_shares(monkeypatch)
             assert_array_equal(kmeans_plusplus(X, 60, random_state=0)[1], expected)
@@ -564,16 +567,28 @@ class TestSeeding:
         assert shares["noise"]
 
     def test_what_is_not_screened(self, rng, monkeypatch):
-        """Samples that take more memory as codes than 32 times their centers, few features, and copies of one."""
+        """Codes that take more memory than 32 times the centers, few or very many features, and copies of one."""
         shares = screened_shares(monkeypatch)
-        n_samples = 32 * 4 * 17
-        X = rng.random((n_samples + 1, 32), dtype=np.float32)
-        kmeans_plusplus(X, 17, random_state=0, n_local_trials=1)
+        X = rng.random((32 * 4 * 18 + 1, 32), dtype=np.float32)
+        kmeans_plusplus(X, 18, random_state=0, n_local_trials=1)
         kmeans_plusplus(X[:500, :31], 40, random_state=0)
         kmeans_plusplus(np.ones((500, 32)), 40, random_state=0)
+        kmeans_plusplus(rng.random((20, 2**16 + 1), dtype=np.float32), 18, random_state=0, n_local_trials=1)
         assert shares == []
-        kmeans_plusplus(X[:-1], 17 + 1, random_state=0, n_local_trials=1)
+        kmeans_plusplus(X[:-1], 18, random_state=0, n_local_trials=1)
         assert len(shares) == 1
+
+    @pytest.mark.filterwarnings("error")
+    @pytest.mark.parametrize("scale", [1e-42, 1e-38, 1e37, 1e-310, 1e307])
+    def test_screening_of_extreme_numbers(self, rng, monkeypatch, scale):
+        """No warning, and the same rows."""
+        X = (scale * rng.uniform(-9, 9, (60, 40))).astype(np.float32 if 1e-50 < scale < 1e50 else np.float64)
+        rows = []
+        for elements in (1, 10**9):
+            monkeypatch.setattr(seeding, "SCREENED_ELEMENTS", elements)
+            with np.errstate(over="ignore", invalid="ignore"):  # where it is NumPy that computes
+                rows.append(kmeans_plusplus(X, 20, random_state=0)[1])
+        assert_array_equal(*rows)
 
     def test_greed_pays(self, rng):
         """More candidates leave less, on average, of what the seeds alone leave."""

@@ -8,7 +8,8 @@ import pytest
 import sklearn.cluster as peer
 from numpy.testing import assert_allclose, assert_array_equal
 
-from gdl import KMeans, k_means, kmeans_plusplus
+from gdl import KMeans, k_means, kernels, kmeans_plusplus
+from gdl.seeding import Screen
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -90,6 +91,7 @@ def test_the_same_random_state_picks_the_same_rows(shape, n_local_trials, weight
 @pytest.mark.compiled
 def test_the_same_rows_where_samples_are_screened():
     X = np.random.default_rng(0).random((33_000, 32))
+    assert Screen(kernels.load("cpu"), X, 140).next_seed < 140
     _, rows = kmeans_plusplus(X, 140, random_state=0)
     _, their_rows = peer.kmeans_plusplus(X, 140, random_state=0)
     assert_array_equal(rows, their_rows)

@@ -14,6 +14,7 @@ import pytest
 import scipy.optimize
 import scipy.stats
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
 from sklearn.linear_model import PoissonRegressor
 from sklearn.metrics import accuracy_score, log_loss, mean_pinball_loss, r2_score
 
@@ -647,3 +648,16 @@ def test_memory_of_a_fit(rng, early_stopping):
     allowance = 10 * row_numbers if early_stopping else row_numbers  # scikit-learn's split works on row numbers
     assert peak < parameters + batch + row_numbers + targets + allowance + 300_000
     assert peak < X.nbytes / 2
+
+
+def test_parameters_of_a_subclass_are_its_own():
+    class WithMore(MLPClassifier):
+        def __init__(self, hidden_layer_sizes=(3,), more=1):
+            super().__init__(hidden_layer_sizes)
+            self.more = more
+
+    names = set(MLPClassifier().get_params())
+    assert set(WithMore().get_params()) == {"hidden_layer_sizes", "more"}
+    MLPClassifier._get_param_names().append("nothing")  # a list of the caller's own
+    assert set(MLPClassifier().get_params()) == names
+    assert clone(WithMore(more=2)).more == 2

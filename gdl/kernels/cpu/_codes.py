@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 CODE_LANES, CODE_CANDIDATES, QUAD = 8, 8, 4
 # What is added to a sample's code, so that it is not negative.
 ZERO_CODE = 63
-# Quads that are added up in 16 bits: 2 * 2 products of at most 126 * 63.
+# Quads that are added up in 16 bits, two products of each: 2 * 2 * 126 * 63 = 31,752, and 32,767 fit.
 _DEPTH = 2
 # Tiles that are asked for ahead, which from memory saved a fifth of the time.
 _TILES_AHEAD = 2
@@ -68,20 +68,20 @@ def _prefetch(builder, pointer):
 
 
 @intrinsic
-def _code_tile(typing_context, codes, at, n_quads, candidates, c, norms, n, least, i):
+def _code_tile(typing_context, codes, at, n_quads, candidates, c, subtrahends, s, least, i):
     """Which of CODE_LANES samples any of CODE_CANDIDATES candidates may improve, a bit each.
 
     ``codes`` holds the samples from ``at`` on and ``candidates`` the candidates from ``c`` on, quad by quad, of which
     there are ``n_quads``, an even number. Sample k is one of them where twice its product with a candidate, less the
-    candidate's norm (``norms`` from ``n`` on), is at least ``least[i + k]``.
+    candidate's number in ``subtrahends`` from ``s`` on, is at least ``least[i + k]``.
     """
 
     def implementation(context, builder, signature, arguments):
         def data(k):
             return context.make_array(signature.args[k])(context, builder, arguments[k]).data
 
-        codes, candidates, norms, least = (data(k) for k in (0, 3, 5, 7))
-        _, at, n_quads, _, c, _, n, _, i = arguments
+        codes, candidates, subtrahends, least = (data(k) for k in (0, 3, 5, 7))
+        _, at, n_quads, _, c, _, s, _, i = arguments
         constant = functools.partial(ir.Constant, _I64)
         codes, candidates = builder.gep(codes, [at]), builder.gep(candidates, [c])
         tile = builder.mul(n_quads, constant(_TILES_AHEAD * _BYTES.count))
@@ -104,22 +104,22 @@ def _code_tile(typing_context, codes, at, n_quads, candidates, c, norms, n, leas
         least = _load(builder, builder.gep(least, [i]), _SUMS)
         some = ir.VectorType(ir.IntType(1), CODE_LANES)([0] * CODE_LANES)
         for k, total in enumerate(sums):
-            norm = _splat(builder, builder.load(builder.gep(norms, [builder.add(n, constant(k))])))
+            less = _splat(builder, builder.load(builder.gep(subtrahends, [builder.add(s, constant(k))])))
             product = builder.load(total)
-            reached = builder.icmp_signed(">=", builder.sub(builder.add(product, product), norm), least)
+            reached = builder.icmp_signed(">=", builder.sub(builder.add(product, product), less), least)
             some = builder.or_(some, reached)
         return builder.zext(builder.bitcast(some, ir.IntType(CODE_LANES)), _I64)
 
     i64 = types.int64
-    return types.int64(codes, i64, i64, candidates, i64, norms, i64, least, i64), implementation
+    return types.int64(codes, i64, i64, candidates, i64, subtrahends, i64, least, i64), implementation
 
 
-def _plain_code_tile(codes, at, n_quads, candidates, c, norms, n, least, i):
+def _plain_code_tile(codes, at, n_quads, candidates, c, subtrahends, s, least, i):
     size = n_quads * CODE_LANES * QUAD
     samples = codes[at : at + size].reshape(n_quads, CODE_LANES, QUAD).astype(np.int64)
     others = candidates[c : c + size].reshape(n_quads, CODE_CANDIDATES, QUAD).astype(np.int64)
     products = np.einsum("qif,qkf->ik", samples, others)
-    reached = (2 * products - norms[n : n + CODE_CANDIDATES] >= least[i : i + CODE_LANES, None]).any(axis=1)
+    reached = (2 * products - subtrahends[s : s + CODE_CANDIDATES] >= least[i : i + CODE_LANES, None]).any(axis=1)
     return int(reached @ (1 << np.arange(CODE_LANES)))
 
 

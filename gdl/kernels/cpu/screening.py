@@ -15,7 +15,7 @@ from gdl.kernels.cpu.clustering import chunk_start, n_chunks
 BLOCK_GROUPS = 32
 # Far above what squares lose to underflow.
 TINY = 1e-30
-# Squares of distances between codes are cut here, far above any of them, so that 32 bits hold their sums.
+# Squares of distances between codes are cut here, above those of 2**16 features, so that 32 bits hold their sums.
 HUGE = 2.0**30
 
 
@@ -60,9 +60,9 @@ def quantize_samples(X, center, scale, codes, norms, error):
 
 @inner
 def least_products(norms, closest, start, m, relative, absolute, least):
-    """What twice a product with a candidate, less the candidate's norm, is at least where it may be closer.
+    """Smallest ``2 x.c - ||c||^2``, in codes, with which ``||x - c||^2 <= reach^2``, for m samples from ``start`` on.
 
-    Of m samples from ``start`` on: ``norm - reach**2``, where ``reach`` is the distance between codes.
+    That is ``||x||^2 - reach^2``, where ``reach`` is what the distance to the closest seed is at most in codes.
     """
     norms, closest = part(norms, start, m), part(closest, start, m)
     for i in range(m):
@@ -73,13 +73,13 @@ def least_products(norms, closest, start, m, relative, absolute, least):
 @njit
 def _screen_samples(
     me, call, team, number, codes, n_samples, n_quads, norms, relative, absolute, closest, candidates,
-    candidate_norms, chunks, may_improve,
+    subtrahends, chunks, may_improve,
 ):  # fmt: skip
     announce(me, team, number)
     size = n_quads * QUAD * CODE_LANES
     groups = (n_samples + CODE_LANES - 1) // CODE_LANES
     least = np.zeros(BLOCK_GROUPS * CODE_LANES, np.int32)
-    shared = open_phase(me, call, FIRST, chunks, n_samples * n_quads * candidate_norms.size)
+    shared = open_phase(me, call, FIRST, chunks, n_samples * n_quads * subtrahends.size)
     task = claim(me, call, FIRST, chunks, shared)
     while task >= 0:
         stop = chunk_start(task + 1, chunks, groups)
@@ -89,9 +89,9 @@ def _screen_samples(
             least_products(norms, closest, start, m, relative, absolute, least)
             for i in range(0, m, CODE_LANES):
                 bits = 0
-                for k in range(0, candidate_norms.size, CODE_CANDIDATES):
+                for k in range(0, subtrahends.size, CODE_CANDIDATES):
                     at, c = (first + i // CODE_LANES) * size, k * n_quads * QUAD
-                    bits |= code_tile(codes, at, n_quads, candidates, c, candidate_norms, k, least, i)
+                    bits |= code_tile(codes, at, n_quads, candidates, c, subtrahends, k, least, i)
                 for lane in range(min(CODE_LANES, m - i)):
                     may_improve[start + i + lane] = bits >> lane & 1
         finish(call, shared)
@@ -108,14 +108,14 @@ def screen_samples(codes, norms, scale, error, closest, candidates, may_improve)
     n_quads, n_samples, k = codes.shape[1], len(closest), len(candidates)
     rows = candidates[np.minimum(np.arange(-(-k // CODE_CANDIDATES) * CODE_CANDIDATES), k - 1)]
     chosen = codes[rows // CODE_LANES, :, rows % CODE_LANES].astype(np.int8) - np.int8(ZERO_CODE)
-    # A sample's code is ZERO_CODE more than it stands for, and so are its products with a candidate's.
-    candidate_norms = norms[rows] + 2 * ZERO_CODE * chosen.sum(axis=(1, 2), dtype=np.int32)
+    # The candidates' norms; and as a sample's codes are ZERO_CODE too large, so are its products with a candidate's.
+    subtrahends = norms[rows] + 2 * ZERO_CODE * chosen.sum(axis=(1, 2), dtype=np.int32)
     packed = chosen.reshape(-1, CODE_CANDIDATES, n_quads, QUAD).swapaxes(1, 2)
-    slack = (n_quads * QUAD + 4) * np.finfo(closest.dtype).eps
+    slack = (n_quads * QUAD + 4) * float(np.finfo(closest.dtype).eps)
     chunks = n_chunks(n_samples, 1)
     arguments = (
         flat(codes), n_samples, n_quads, writable(norms), (1 + slack) / scale, 2 * error / scale, writable(closest),
-        packed.reshape(-1), candidate_norms, chunks, may_improve,
+        packed.reshape(-1), subtrahends, chunks, may_improve,
     )  # fmt: skip
     work = 2.0 * n_samples * n_quads * len(rows)
     run(_screen_samples, work, *arguments, task_work=work / chunks)

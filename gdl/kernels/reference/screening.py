@@ -13,7 +13,7 @@ def quantize_samples(X, center, scale, codes, norms, error):
     Parameters
     ----------
     X : float array of shape (n_samples, n_features)
-        No element is further from its center than 63 times the scale.
+        At most 65,536 features. No element is further from its center than 63 times the scale.
     center : float64 array of shape (n_features,)
     scale : float
     codes : uint8 array of shape ((n_samples + 7) // 8, (n_features + 7) // 8 * 2, 8, 4)
@@ -51,7 +51,7 @@ def screen_samples(codes, norms, scale, error, closest, candidates, may_improve)
         1 where a candidate may be closer.
     """
     rounded = codes.swapaxes(1, 2).reshape(8 * len(codes), -1)[: len(closest)].astype(np.int64) - 63
-    slack = (rounded.shape[1] + 4) * np.finfo(closest.dtype).eps
+    slack = (rounded.shape[1] + 4) * float(np.finfo(closest.dtype).eps)
     may_improve[:] = 0
     for row in candidates:
         squares = norms + np.int64(norms[row]) - 2 * (rounded @ rounded[row])

@@ -120,7 +120,7 @@ class TestScreenSamples:
         X = rng.integers(0, 127, (200, 4000)).astype(dtype)
         X[0], X[1] = 0, 126  # each sample is its own code
         found, all_rows = quantized(fast_kernels, X), np.ones(200, np.uint16)
-        for candidate in range(5, 25):
+        for candidate in range(5, 7 if numba.config.DISABLE_JIT else 25):
             closest, owners, sums = np.full(200, np.inf, dtype), np.zeros(200, np.int32), np.empty(1)
             fast_kernels.add_seed(X, X[:0, 0], X[candidate], all_rows, 0, 0, closest, owners, sums)
             closest = np.nextafter(closest, np.array(np.inf, dtype))  # a little further than the candidate

@@ -98,9 +98,9 @@ def is_plain(X: Any, dtype: Any, known: dict[str, Any] | None) -> bool:
     )
 
 
-def is_plain_target(y: Any, n_samples: int, numeric: bool) -> bool:
-    """Whether y has one finite number for each sample, whole if it is to be a label."""
-    if type(y) is not np.ndarray or y.shape != (n_samples,):
+def is_plain_target(y: Any, X: Any, numeric: bool) -> bool:
+    """Whether y has one finite number for each row of X, whole if it is to be a label."""
+    if type(y) is not np.ndarray or type(X) is not np.ndarray or y.shape != X.shape[:1]:
         return False
     return y.dtype.kind in "biu" or (numeric and y.dtype in (np.float64, np.float32) and adds_up(y))
 
@@ -118,7 +118,7 @@ def check_samples(
 
     What is ``known`` already, X must agree with. The estimator is not changed, whatever happens.
     """
-    if is_plain(X, dtype, known) and is_plain_target(y, len(X), is_regressor(estimator)):
+    if is_plain_target(y, X, is_regressor(estimator)) and is_plain(X, dtype, known):
         return X, y, known or {"n_features_in_": X.shape[1]}
     check_dense(estimator, X)
     if scipy.sparse.issparse(y):  # a label indicator matrix may come like this

@@ -833,9 +833,11 @@ class TestPlainData:
         assert not _validation.is_plain(X, types, {"n_features_in_": 3, "feature_names_in_": ["a", "b", "c"]})
 
     def test_what_is_no_plain_target(self):
-        assert _validation.is_plain_target(np.arange(4), 4, numeric=False)
-        assert _validation.is_plain_target(np.ones(4), 4, numeric=True)
+        X = np.ones((4, 3))
+        assert _validation.is_plain_target(np.arange(4), X, numeric=False)
+        assert _validation.is_plain_target(np.ones(4), X, numeric=True)
+        assert not _validation.is_plain_target(np.arange(4), X.tolist(), numeric=False)
         for y in (np.ones(4), np.array(list("abcd")), np.array([1, 2, 3, None]), np.arange(3), np.ones((4, 1), int)):
-            assert not _validation.is_plain_target(y, 4, numeric=False)
+            assert not _validation.is_plain_target(y, X, numeric=False)
         for y in (np.array([1.0, np.nan, 2, 3]), np.array([1.0, np.inf, 2, 3]), [1, 2, 3, 4], np.ones(4, "f2")):
-            assert not _validation.is_plain_target(y, 4, numeric=True)
+            assert not _validation.is_plain_target(y, X, numeric=True)

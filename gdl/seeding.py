@@ -23,7 +23,7 @@ SCREENED_SAMPLES = 32
 SCREENED_FEATURES, SCREENED_ELEMENTS = range(32, 2**16 + 1), 1_000_000
 #: The first seeds improve many samples each.
 UNSCREENED_SEEDS = 16
-#: Below, what is divided by the scale may be infinite.
+#: Below, what is divided by the scale may be infinite, and a subnormal scale is off by so much that codes do not fit.
 LEAST_SCALE = 1e-300
 
 

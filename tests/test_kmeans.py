@@ -585,17 +585,23 @@ class TestSeeding:
         monkeypatch.undo()
         assert not screens(most[:-1], 18)
 
-    @pytest.mark.filterwarnings("error")
-    @pytest.mark.parametrize("scale", [1e-42, 1e-38, 1e37, 1e-310, 1e307])
-    def test_screening_of_extreme_numbers(self, rng, monkeypatch, scale):
+    @pytest.mark.compiled
+    @pytest.mark.parametrize(("dtype", "scale"), [("f4", 1e-42), ("f4", 3e37), ("f8", 1e-310), ("f8", 1.9e307)])
+    def test_screening_of_extreme_numbers(self, rng, monkeypatch, dtype, scale):
         """No warning, and the same rows."""
-        X = (scale * rng.uniform(-9, 9, (60, 40))).astype(np.float32 if 1e-50 < scale < 1e50 else np.float64)
+        X = (scale * rng.uniform(-9, 9, (60, 40))).astype(dtype)
         rows = []
         for elements in (1, 10**9):
             monkeypatch.setattr(seeding, "SCREENED_ELEMENTS", elements)
-            with np.errstate(over="ignore", invalid="ignore"):  # where it is NumPy that computes
-                rows.append(kmeans_plusplus(X, 20, random_state=0)[1])
+            rows.append(kmeans_plusplus(X, 20, random_state=0)[1])
         assert_array_equal(*rows)
+
+    def test_codes_of_subnormal_numbers(self, rng, monkeypatch):
+        """A scale of so few units that it is off by a good part of itself is not used."""
+        monkeypatch.setattr(seeding, "SCREENED_ELEMENTS", 1)
+        screen = seeding.Screen(kernels.load("cpu"), 5e-322 * rng.uniform(-1, 1, (60, 40)), 60)
+        assert not screen.quantize()
+        assert screen.next_seed == math.inf
 
     def test_greed_pays(self, rng):
         """More candidates leave less, on average, of what the seeds alone leave."""

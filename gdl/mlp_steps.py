@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gdl._lbfgs import LBFGS
 from gdl.kernels import layout
-from gdl.training import NO_RATE, DivergedError, Driver, HeldInterrupt, Observer, Trainer, change_rate
+from gdl.training import NO_RATE, DivergedError, Driver, HeldInterrupt, Observer, Trainer, Training, change_rate
 
 FITTED_ANEW = "The model was fitted anew since this loop began; begin another with model.steps()."
 
@@ -50,12 +50,8 @@ class Step:
 
     __slots__ = ("_driver", "_loss", "_rate", "_stage", "_turn", "epoch", "number", "position")
 
-    def __init__(self, driver: Any, turn: int) -> None:
-        driver.begin_step()
-        self._driver, self._stage, self._turn = driver, NEW, turn
-        driver.turn = turn
-        training = driver.training
-        self._loss = math.nan
+    def __init__(self, driver: Any, training: Training) -> None:
+        self._driver, self._stage, self._turn, self._loss = driver, NEW, driver.turn, math.nan
         self.epoch, self.number, self.position = len(training.loss_curve), training.step, training.position
 
     # The three parts.
@@ -87,16 +83,6 @@ class Step:
             self._learn(interrupt)
         interrupt.check()
         return self.parameters
-
-    def _finish(self) -> None:
-        """Do what the loop's body left out."""
-        stage = self._stage
-        if stage == LEARNED or self.number != self._driver.training.step:
-            return
-        if stage == NEW:
-            self._learn_at_once()
-        else:
-            self.learn()
 
     def _reach(self, stage: int) -> None:
         """Do what a reader of the step needs."""
@@ -139,7 +125,7 @@ class Step:
         if len(weights) == 0 or weights[self.batch].any():  # as in a step at once, no weight teaches nothing
             d.kernels.learn_batch(d.layers, d.rule, training.learning_rate, training.step, d.state)
         training.step_losses[self.position] = self._loss
-        d.count_steps(1)
+        d.count_step()
         self._rate, self._stage = training.learning_rate, LEARNED
         if not math.isfinite(self._loss):
             d.give_up_epoch()
@@ -147,15 +133,13 @@ class Step:
             d.finish_epoch()
 
     def _learn_at_once(self) -> None:
-        d, training = self._driver, self._driver.training
-        d.set_rates()
-        self._rate = training.learning_rate
+        d = self._driver
         try:
             self._loss = d.take_steps(1)
         except DivergedError:
             d.give_up_epoch()
-            self._loss = float(training.step_losses[self.position])
-        self._stage = LEARNED
+            self._loss = float(d.training.step_losses[self.position])
+        self._rate, self._stage = d.training.learning_rate, LEARNED
 
     # What there is to see.
 
@@ -363,18 +347,33 @@ class Steps(_Loop, Iterator[Step]):
     """The loop over steps that ``model.steps(X, y)`` returns."""
 
     _step: Step | None = None
-    _turn = 0
+    _kind: type[Step] = Step
 
     def __next__(self) -> Step:
-        """Finish the last step, and return the next."""
-        driver = self._open()
-        if self._step is not None:
-            self._step._finish()
-        driver.end_epoch_if_due()
-        self._stop_if_done(driver)
-        self._turn += 1
-        self._step = (LBFGSStep if isinstance(driver, LBFGS) else Step)(driver, self._turn)
-        return self._step
+        """Finish the last step, and return the next.
+
+        Little is looked at here and in what is called from here: after a large step nothing of Python is left in the
+        core's cache, and each microsecond of it becomes ten.
+        """
+        driver, step = self._driver, self._step
+        if driver is None or self._ended or self._model._training is not driver.training:
+            driver = self._open()
+            self._kind = LBFGSStep if isinstance(driver, LBFGS) else Step
+        training = driver.training
+        if step is not None and step._stage != LEARNED and step.number == training.step:
+            if step._stage == NEW:
+                step._learn_at_once()
+            else:
+                step.learn()
+        if not 0 < training.position < driver.n_steps:
+            driver.end_epoch_if_due()
+            self._stop_if_done(driver)
+            driver.begin_epoch()
+        elif driver.goes_by_steps:
+            driver.set_rates()
+        driver.turn += 1
+        self._step = step = self._kind(driver, training)
+        return step
 
 
 class Epochs(_Loop, Iterator[Epoch]):

@@ -278,6 +278,9 @@ class Driver:
     layers: NDArray[np.int64]
     kernels: ModuleType
     judge: Judge | None
+    turn = 0  #: steps that a loop has given to its user
+    n_steps = 1  #: of an epoch
+    goes_by_steps = False  #: whether each step has a rate of its own
     task: Any  #: what the estimator knows of the fit
     model: Any  #: the estimator, if the user loops over steps or epochs
 
@@ -311,8 +314,11 @@ class Driver:
         """Run what is left of an epoch and book it; ``training.reason`` then says whether to end."""
         raise NotImplementedError
 
-    def begin_step(self) -> None:
-        """Do what comes before a step."""
+    def begin_epoch(self) -> None:
+        """Do what comes before the first step of an epoch, unless it has been done."""
+
+    def set_rates(self) -> None:
+        """Bring the learning rates up to date."""
 
     def batch(self, position: int) -> NDArray[np.int64]:
         """Return the rows of a step of this epoch."""
@@ -344,7 +350,9 @@ class Trainer(Driver):
         self.rule = plan.rule._replace(seed=training.dropout_seed)
         self.n_steps = -(-len(training.order) // plan.batch_size)
         self.goes_by_steps = plan.schedule in ("cosine", "one_cycle")
-        self.rates, self.rates_of = np.empty(self.n_steps), (math.nan, math.nan)
+        self.rates = np.empty(self.n_steps)
+        self.rate = math.nan  #: of all steps, if ``rates`` are the same
+        self.rates_of = math.nan, math.nan  #: the step at which ``rates`` begin and their factor, if they are not
         self.seconds_per_step = n_flops(layers, plan.batch_size, 6) / GUESSED_SPEED + 1e-5
         self._continue(parameters)
         units = plan.batch_size * layout.n_units(layers)
@@ -352,7 +360,10 @@ class Trainer(Driver):
         self.state = layout.State(parameters, np.empty_like(parameters), training.moments, workspace)
         # Not to write down the gradients of a step that nobody looks at saves 20 us of 500 for 784-100-10.
         clips = math.isfinite(self.rule.max_grad_norm)
-        self.unseen = self.state if clips else self.state._replace(gradients=np.empty(0, parameters.dtype))
+        unseen = self.state if clips else self.state._replace(gradients=np.empty(0, parameters.dtype))
+        self.epoch = kernels.PreparedEpoch(
+            *samples, training.order, plan.batch_size, layers, self.rule, self.rates, unseen, training.step_losses
+        )
 
     def _continue(self, parameters: NDArray[Any]) -> None:
         """Take over what the last fit left, as far as it still belongs to this plan."""
@@ -409,11 +420,6 @@ class Trainer(Driver):
                 training.random_state.shuffle(training.order)
         self.set_rates()
 
-    def begin_step(self) -> None:
-        """Begin the epoch if the step is its first, and set the rate if each step has its own."""
-        if not self.training.begun or self.goes_by_steps:
-            self.begin_epoch()
-
     def batch(self, position: int) -> NDArray[np.int64]:
         """Return the rows of a step of this epoch."""
         first = position * self.plan.batch_size
@@ -421,31 +427,28 @@ class Trainer(Driver):
 
     def take_steps(self, n_steps: int) -> float:
         """Take the next steps of the epoch in one call; return the loss of the last."""
-        training, first, size = self.training, self.training.position, self.plan.batch_size
-        losses = training.step_losses[first : first + n_steps]
-        order = training.order[first * size : (first + n_steps) * size]
-        rates, step = self.rates[first : first + n_steps], training.step
-        losses[-1] = math.nan
+        training, losses = self.training, self.training.step_losses
+        start, step, clock = training.position, training.step, training.clock
+        stop = start + n_steps
+        if training.learning_rate != self.rate or self.goes_by_steps:
+            self.set_rates()
+        losses[stop - 1] = math.nan
         try:
-            self.kernels.train_epoch(
-                *self.samples, order, size, self.layers, self.rule, rates, step, self.unseen, losses
-            )
-            self.count_steps(n_steps)
-        except BaseException:  # Ctrl-C may come between the two
-            if training.step == step and not math.isnan(losses[-1]):
-                self.count_steps(n_steps)
+            self.epoch.train_steps(start, stop, step)
+            training.position, training.step, training.clock = stop, step + n_steps, clock + n_steps
+        except BaseException:  # Ctrl-C may come after the call, or amid counting
+            if not math.isnan(losses[stop - 1]):
+                training.position, training.step, training.clock = stop, step + n_steps, clock + n_steps
             raise
-        loss = losses.item(-1)
+        loss = losses.item(stop - 1)
         if not math.isfinite(loss):
             raise DivergedError
         return loss
 
-    def count_steps(self, n_steps: int) -> None:
-        """Count steps that were taken: in one call, between whose parts no Ctrl-C can come."""
+    def count_step(self) -> None:
+        """Count a step that was taken part by part."""
         training = self.training
-        training.__dict__.update(
-            position=training.position + n_steps, step=training.step + n_steps, clock=training.clock + n_steps
-        )
+        training.position, training.step, training.clock = training.position + 1, training.step + 1, training.clock + 1
 
     def end_epoch_if_due(self) -> None:
         """End an epoch whose steps have all been taken."""
@@ -507,17 +510,16 @@ class Trainer(Driver):
     def set_rates(self) -> None:
         """Write the learning rate of each step of this epoch, if something changed it."""
         training = self.training
-        if self.goes_by_steps:
-            rates_of = float(training.clock - training.position), training.rate_factor
-            if rates_of != self.rates_of:
-                first = training.clock - training.position
-                self.rates = self._scheduled(np.arange(first, first + self.n_steps))
-            training.learning_rate = float(self.rates[min(training.position, self.n_steps - 1)])
-        else:
-            rates_of = training.learning_rate, math.nan
-            if rates_of[0] != self.rates_of[0]:
-                self.rates.fill(training.learning_rate)
-        self.rates_of = rates_of
+        if not self.goes_by_steps:
+            if training.learning_rate != self.rate:
+                self.rate = training.learning_rate
+                self.rates.fill(self.rate)
+            return
+        first = training.clock - training.position
+        if self.rates_of != (first, training.rate_factor):
+            self.rates_of = first, training.rate_factor
+            self.rates[:] = self._scheduled(np.arange(first, first + self.n_steps))
+        training.learning_rate = float(self.rates[min(training.position, self.n_steps - 1)])
 
     def end(self) -> None:
         """Return to the best parameters, and bring the rate of the next step up to date."""

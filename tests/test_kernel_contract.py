@@ -116,9 +116,10 @@ def variants(name):
     return [{}]
 
 
+KERNELS = [name for name in reference.__all__ if inspect.isfunction(getattr(reference, name))]
 CALLS = [
     pytest.param(name, variant, id="-".join([name, *map(str, variant.values())]))
-    for name in reference.__all__
+    for name in KERNELS
     for variant in variants(name)
 ]
 
@@ -252,7 +253,9 @@ def test_all_lists_every_kernel():
         name
         for module in modules
         for name, value in module.items()
-        if inspect.isfunction(value) and value.__module__.startswith(reference.__name__) and name[0] != "_"
+        if (inspect.isfunction(value) or inspect.isclass(value))
+        and value.__module__.startswith(reference.__name__)
+        and name[0] != "_"
     }
     assert set(reference.__all__) == public
 
@@ -261,7 +264,7 @@ def test_same_names_files_and_parameters(kernels):
     check_names(kernels)
 
 
-@pytest.mark.parametrize("name", reference.__all__)
+@pytest.mark.parametrize("name", KERNELS)
 def test_every_argument_is_documented_in_order(name):
     assert list(documented(name)) == parameters(getattr(reference, name))
 
@@ -297,6 +300,22 @@ def test_nothing_is_written_beside_the_arrays(kernels, name, variant, dtype):
     for argument, room in rooms.items():
         assert (room[:MARGIN] == 77).all(), argument
         assert (room[-MARGIN:] == 77).all(), argument
+
+
+@pytest.mark.parametrize("variant", TRAININGS, ids=lambda variant: variant["loss"])
+def test_a_prepared_epoch_takes_any_of_its_steps(kernels, variant, dtype):
+    """One by one or many at once, they are ``train_epoch``'s to the bit, and nothing else is written."""
+    at_once, in_parts = build("train_epoch", variant, dtype), build("train_epoch", variant, dtype)
+    kernels.train_epoch(*at_once.values())
+    step = in_parts.pop("step")
+    losses = in_parts["step_losses"]
+    epoch = kernels.PreparedEpoch(*in_parts.values())
+    for start, stop in ((0, 1), (1, 3), (3, 4)):
+        epoch.train_steps(start, stop, step + start)
+        np.testing.assert_array_equal(losses[:stop], at_once["step_losses"][:stop])
+        assert np.isnan(losses[stop:]).all()
+    for key in ("parameters", "moments"):
+        np.testing.assert_array_equal(getattr(in_parts["state"], key), getattr(at_once["state"], key), err_msg=key)
 
 
 @pytest.fixture

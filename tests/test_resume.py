@@ -239,13 +239,21 @@ class StopAfter:
 
     def __init__(self, kernel_set, n_calls):
         self.kernel_set, self.left = kernel_set, n_calls
+        self.PreparedEpoch = self._prepare
 
     def __getattr__(self, name):
         return getattr(self.kernel_set, name)
 
-    def train_epoch(self, *arguments):
-        self.kernel_set.train_epoch(*arguments)
-        self._count()
+    def _prepare(self, *arguments):
+        epoch = self.kernel_set.PreparedEpoch(*arguments)
+        train_steps = epoch.train_steps
+
+        def train_and_count(*numbers):
+            train_steps(*numbers)
+            self._count()
+
+        epoch.train_steps = train_and_count
+        return epoch
 
     def loss_and_gradient(self, *arguments):
         self._count()

@@ -8,7 +8,7 @@ import pytest
 
 from gdl.kernels._jit import njit
 from gdl.kernels.cpu import _team
-from gdl.kernels.cpu._atomics import add
+from gdl.kernels.cpu._atomics import add, load
 
 pytestmark = pytest.mark.compiled  # threads share nothing else
 
@@ -29,7 +29,7 @@ def finish(call):
 
 
 @njit(cache=False)
-def note_a_loss(me, call, team, number, seen):
+def note_a_loss(me, call, team, seen):
     if me == 0:
         seen[:] = call[_team.CAUTION], call[_team.SHARED]
         call[_team.CAUTION], call[_team.SHARED] = _team.VERY_CAUTIOUS, 7
@@ -38,7 +38,7 @@ def note_a_loss(me, call, team, number, seen):
 
 @pytest.fixture
 def call():
-    call = _team._new_call(2)
+    call = _team.new_call(2)
     call[_team.SPINS] = 1000
     finish(call)  # compiles
     close(call)
@@ -96,9 +96,96 @@ def test_a_team_is_cautious_from_call_to_call(monkeypatch):
     _team.run(note_a_loss, 1e8, seen)
     assert seen.tolist() == [0, 0]
     assert team.alone == 10**9
-    _team.run(note_a_loss, 1e8, seen, times=11)  # more than it has to do alone: in company from then on
+    _team.run(note_a_loss, 1.1e9, seen)  # more than it has to do alone: in company from then on
     assert seen.tolist() == [_team.VERY_CAUTIOUS, 7]
     seen[:] = -1
-    _team.run(note_a_loss, 1e8, seen, times=9)  # less: nobody is woken, and the words are those of a call alone
+    _team.run(note_a_loss, 0.9e9, seen)  # less: nobody is woken, and the words are those of a call alone
     assert seen.tolist() == [0, 0]
     assert team.alone == 10**8
+
+
+BY_PYTHON, TAKEN, TORN, LED = range(4)
+
+
+@njit(cache=False)
+def note_a_call(me, call, team, seen, key, start, stop, step):
+    if me == 0:
+        if _team.offer(call, team, abs(key), start, stop, step) > 0 and key > 0:
+            return _team.NOT_DONE
+        _team.announce(me, call, team)
+        seen[LED] += 1
+    else:
+        seen[BY_PYTHON] += 1
+    number = 0
+    while True:
+        if me > 0:
+            number = _team.take_offer(call, team, abs(key), number)
+            start, stop, step = load(team, _team.START), load(team, _team.STOP), load(team, _team.STEP)
+            if number == 0 or load(team, _team.OFFER) != number:
+                return _team.NOT_DONE
+            seen[TAKEN] += 1
+            if stop != 2 * start or step != 3 * start:
+                seen[TORN] += 1
+        _team.end_call(me, call, team)
+        if me == 0:
+            return _team.outcome(call)
+
+
+@njit(cache=False)
+def add_busy(team, n):
+    add(team, _team.BUSY, n)
+
+
+class TestSeries:
+    """Calls of one function that differ in three numbers."""
+
+    @pytest.fixture
+    def team(self, monkeypatch):
+        team = _team.Team()
+        monkeypatch.setattr(_team, "_team", team)
+        return team
+
+    @pytest.fixture
+    def seen(self):
+        return np.zeros(4, np.int64)
+
+    @pytest.fixture
+    def series(self, team, seen):
+        series = _team.Series(2, note_a_call, 1e6, (seen,), None)
+        series.run(1, 2, 3)
+        return series
+
+    def test_a_helper_takes_calls_without_python(self, series, seen):
+        deadline, n = time.monotonic() + 60, 1
+        while seen[TAKEN] <= seen[BY_PYTHON] and time.monotonic() < deadline:
+            n += 1
+            series.run(n, 2 * n, 3 * n)
+        assert seen[TAKEN] > seen[BY_PYTHON] > 0
+        assert seen[TORN] == 0
+        assert seen[LED] == n
+
+    def test_words_that_a_busy_helper_may_look_at_are_not_used_again(self, team, series, seen):
+        add_busy(team.words, 1)
+        words = team.call_words
+        series.run(1, 2, 3)
+        assert team.call_words is not words
+        assert seen[LED] == 2
+        add_busy(team.words, -1)
+
+    def test_another_call_comes_between(self, team, series, seen):
+        _team.run_by(2, note_a_loss, 1e6, (np.zeros(2, np.int64),))
+        assert team.call is _team.NO_CALL
+        team.alone = 0.0
+        series.run(1, 2, 3)
+        assert team.call is series.call
+        assert seen[LED] == 2
+
+    def test_who_finds_the_team_taken_computes_alone(self, team, series, seen):
+        with team.taken:
+            series.run(1, 2, 3)
+        assert seen[LED] == 2
+
+    def test_keeps_nobodys_data(self, team, series):
+        assert team.call[2][2] is series.arguments[0]
+        series.__del__()
+        assert team.call is _team.NO_CALL

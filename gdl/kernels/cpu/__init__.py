@@ -42,6 +42,7 @@ from gdl.kernels.cpu.random import dropout_mask
 from gdl.kernels.cpu.screening import quantize_samples, screen_samples
 from gdl.kernels.cpu.seeding import add_seed, candidate_potentials, draw_samples, seed_limits
 from gdl.kernels.cpu.training import (
+    PreparedEpoch,
     compare_batch,
     learn_batch,
     loss_and_gradient,
@@ -51,6 +52,7 @@ from gdl.kernels.cpu.training import (
 )
 
 __all__ = [
+    "PreparedEpoch",
     "absolute_error",
     "activate",
     "activation_gradient",

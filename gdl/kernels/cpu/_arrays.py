@@ -49,11 +49,23 @@ def scratch(name: str, n: int, dtype: Any) -> Any:
     buffers = _local.__dict__.setdefault("buffers", {})
     buffer = buffers.get(key)
     if buffer is None or buffer.size < n:
-        padded = np.empty(n + 128 // key[1].itemsize, dtype)
-        start = -padded.ctypes.data % max(VECTOR_BYTES, 64) // padded.itemsize
+        new = aligned(n, dtype)
         _local.place = object()  # first: Ctrl-C may come after it, and the old memory is gone after the next line
-        buffer = buffers[key] = padded[start : start + n]
+        buffer = buffers[key] = new
     return buffer[:n]
+
+
+def address(array: Any) -> int:
+    """Where an array begins; ``array.ctypes.data`` takes twice as long to say so."""
+    start: int = array.__array_interface__["data"][0]
+    return start
+
+
+def aligned(n: int, dtype: Any) -> Any:
+    """New memory for n elements, beginning on a cache line."""
+    padded = np.empty(n + 128 // np.dtype(dtype).itemsize, dtype)
+    start = -address(padded) % max(VECTOR_BYTES, 64) // padded.itemsize
+    return padded[start : start + n]
 
 
 def scratch_place() -> Any:

@@ -2,11 +2,13 @@
 
 A tuple of its fifteen arrays is 105 arguments at every call, and each array read from it is counted: with
 the tuple a training step took 10.3 s to compile, with the address 7.7 s. The rule lies there, too: as an
-argument it took 1.7 us a call.
+argument it took 1.7 us a call. Samples and order of an epoch do, too, from its first call on: a step that is called
+alone takes its arguments in 0.5 us, and took 1.5 with each array by itself.
 """
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import numpy as np
@@ -14,22 +16,16 @@ from llvmlite import ir
 from numba import config, types
 from numba.core import cgutils
 from numba.core.typing.templates import AttributeTemplate
-from numba.extending import (
-    NativeValue,
-    infer_getattr,
-    lower_getattr_generic,
-    models,
-    register_model,
-    unbox,
-)
+from numba.extending import infer_getattr, intrinsic, lower_getattr_generic, models, register_model
 from numpy.typing import NDArray
 
-from gdl.kernels.cpu._arrays import scratch, scratch_place
+from gdl.kernels._jit import inner
+from gdl.kernels.cpu._arrays import address, aligned, contiguous, scratch, scratch_place
 from gdl.kernels.cpu._simd import TILE_ROWS
-from gdl.kernels.cpu._team import n_threads
-from gdl.kernels.cpu.dense import MAX_STRIP_ITEMS, packed_room, panel_room
+from gdl.kernels.cpu._team import max_threads, n_threads
+from gdl.kernels.cpu.dense import MAX_STRIP_ITEMS, packed_size, panel_size
 from gdl.kernels.cpu.prediction import n_operations
-from gdl.kernels.layout import DELTAS, INPUTS, MASKS, N_IN, N_OUT, OUTPUTS, UNIT_START, Rule, State
+from gdl.kernels.layout import DELTAS, INPUTS, MASKS, N_IN, N_OUT, OUTPUTS, UNIT_START, Rule, State, n_units
 
 # Arrays of the data's dtype, all flat.
 FLOATS = (
@@ -53,53 +49,75 @@ INTEGERS = (
     "layers",  # (n_layers, 6)
     "offsets",  # ((n_layers + 1) * capacity,): where each row of X and of each layer's output starts
 )
-ARRAYS = FLOATS + DOUBLES + INTEGERS
-# Where the rule starts, behind the capacity and two words an array.
-RULE_START = 1 + 2 * len(ARRAYS)
-RULE_TYPE = types.NamedTuple(
-    [types.int64 if kind in (int, "int") else types.float64 for kind in Rule.__annotations__.values()], Rule
-)
+# What an epoch is given, by dtype as above; flat, too.
+GIVEN_FLOATS = ("X", "Y", "sample_weight")
+GIVEN_DOUBLES = ("learning_rates", "step_losses")
+GIVEN = (*GIVEN_FLOATS, "order", *GIVEN_DOUBLES)
+ARRAYS = FLOATS + DOUBLES + INTEGERS + GIVEN
+NUMBERS = ("capacity", "n_targets", "batch_size")
+# Where the rule starts, behind the numbers and two words an array.
+PLACES = {name: len(NUMBERS) + 2 * k for k, name in enumerate(ARRAYS)}
+RULE_START = len(NUMBERS) + 2 * len(ARRAYS)
+_RULE_KINDS = [types.int64 if kind in (int, "int") else types.float64 for kind in Rule.__annotations__.values()]
+RULE_TYPE = types.NamedTuple(_RULE_KINDS, Rule)
+RULE_FORMAT = "=" + "".join("q" if kind is types.int64 else "d" for kind in _RULE_KINDS)
 
 
 class Net:
     """The arrays of a step, and the rule by which it learns.
 
-    ``capacity`` is the number of rows that the workspace has room for, ``work`` the operations a row takes.
+    ``capacity`` is the number of rows that the workspace has room for, ``work`` the operations a row takes. ``room``
+    is where scratch memory comes from: this thread's, for a call, or memory of the net's own.
     """
 
-    def __init__(self, layers: NDArray[np.int64], rule: Rule, state: State) -> None:
-        arrays = _arrays(layers, state)
+    def __init__(self, layers: NDArray[np.int64], rule: Rule, state: State, room: Any = scratch) -> None:
         self.layers, self.rule = layers, rule
-        self.capacity, self.work = _capacity(layers, state), n_operations(layers, 1)
+        self.capacity, self.work = state.workspace.shape[1] // n_units(layers), n_operations(layers, 1)
         self.threads, self.place = n_threads(), scratch_place()
-        self.dtype = state.parameters.dtype
-        self.arrays = arrays  # kept, as compiled code has no more than their addresses
+        self.n_targets, self.batch_size, self.step_work = 0, 0, 0.0
+        self.given: list[Any] = [None] * len(GIVEN)
+        self.arrays: dict[str, Any] = {}  # kept, as compiled code has no more than their addresses
+        words = np.zeros(RULE_START + len(rule), np.int64)
+        self.words = words.data  # written word by word, which takes the array itself ten times as long
+        self.words[0] = self.capacity
+        struct.pack_into(RULE_FORMAT, self.words, 8 * RULE_START, *rule)
+        for name, array in _arrays(layers, self.capacity, state, room).items():
+            self._take(name, array)
+        # What compiled functions are called with: an array, as Numba's dispatcher knows no other type as quickly (a
+        # class of our own takes 0.6 us a call), of the data's dtype, so that it knows that, too.
+        self.code = self if config.DISABLE_JIT else words.view(state.parameters.dtype)
+
+    def give(self, X: Any, Y: Any, sample_weight: Any, order: Any, batch_size: int, rates: Any, losses: Any) -> None:
+        """Take the arrays of an epoch; of those that the latest call brought, too, nothing is asked again."""
+        for k, array in enumerate((X, Y, sample_weight, order, rates, losses)):
+            if array is not self.given[k]:
+                self._take(GIVEN[k], contiguous(array))
+                # What had to be copied may have changed by the next call.
+                self.given[k] = array if array.flags.c_contiguous else None
+        self.n_targets, self.batch_size = Y.shape[1], batch_size
+        self.step_work = self.work * min(batch_size, len(order))
+        self.words[1], self.words[2] = self.n_targets, batch_size
+
+    def _take(self, name: str, array: Any) -> None:
+        self.arrays[name] = array
         if config.DISABLE_JIT:
-            self.__dict__.update(arrays)
-        words = [self.capacity]
-        for name in ARRAYS:
-            words += [arrays[name].ctypes.data, len(arrays[name])]
-        bits = (np.array(value, kind.name).view(np.int64) for value, kind in zip(rule, RULE_TYPE, strict=True))
-        self.words = np.array([*words, *bits], np.int64)
-        self.address = self.words.ctypes.data
-        # Where Numba's dispatcher looks first: asking a function written in Python takes 6 us a call.
-        self._numba_type_ = NetType(types.float32 if self.dtype == np.float32 else types.float64)
+            setattr(self, name, array if name == "layers" else array.reshape(-1))
+        at = PLACES[name]
+        self.words[at], self.words[at + 1] = address(array), len(array) if name == "layers" else array.size
 
 
-def _capacity(layers: NDArray[np.int64], state: State) -> int:
-    return int(state.workspace.shape[1] // layers[:, N_OUT].sum())
-
-
-def _arrays(layers: NDArray[np.int64], state: State) -> dict[str, Any]:
-    widths, threads, dtype = layers[:, N_OUT], n_threads(), state.parameters.dtype
-    capacity, width = _capacity(layers, state), int(widths.max())
+def _arrays(layers: NDArray[np.int64], capacity: int, state: State, room: Any) -> dict[str, Any]:
+    table, dtype = layers.tolist(), state.parameters.dtype  # a list, as small sums take NumPy 5 us each
+    threads = n_threads() if room is scratch else max_threads()
+    width, n_panel_columns = max(row[N_OUT] for row in table), sum(row[N_OUT] + 16 for row in table)
+    n_strips_at_most = sum(row[N_IN] // TILE_ROWS + 2 for row in table)
     rows = list(state.workspace)
     moments = [*state.moments, state.gradients, state.gradients]  # stand-ins for what the optimizer has not
-    offsets = np.empty((len(layers) + 1) * capacity, np.int64)
     # Row i of what layer l puts out, which is the input of layer l + 1; the first rows are the batch's.
-    starts = layers[:, UNIT_START, None] * capacity + widths[:, None] * np.arange(capacity)
-    offsets[capacity:] = starts.reshape(-1)
-    n_strips_at_most = int((layers[:, N_IN] // TILE_ROWS + 2).sum())
+    offsets, row_numbers = np.empty((len(table) + 1, capacity), np.int64), np.arange(capacity)
+    for layer, row in enumerate(table):
+        np.multiply(row_numbers, row[N_OUT], out=offsets[layer + 1])
+        offsets[layer + 1] += row[UNIT_START] * capacity
     return {
         "layers": layers,
         "parameters": state.parameters,
@@ -110,20 +128,22 @@ def _arrays(layers: NDArray[np.int64], state: State) -> dict[str, Any]:
         "deltas": rows[DELTAS],
         "inputs": rows[INPUTS] if len(rows) > INPUTS else rows[OUTPUTS],
         "masks": rows[MASKS] if len(rows) > MASKS else rows[OUTPUTS],
-        "panel": panel_room(state.parameters),
-        "panels": packed_room(capacity + 16, int(widths.sum()) + 16 * len(layers), dtype),
-        "strips": scratch("strips", threads * (MAX_STRIP_ITEMS + TILE_ROWS * width + 64), dtype),
+        "panel": room("panel", panel_size(threads, dtype), dtype),
+        "panels": room("panels", packed_size(capacity + 16, n_panel_columns), dtype),
+        "strips": room("strips", threads * (MAX_STRIP_ITEMS + TILE_ROWS * width + 64), dtype),
         "offsets": offsets,
-        "losses": scratch("losses", capacity, np.float64),
-        "partial": scratch("partial", n_strips_at_most, np.float64),
+        "losses": room("losses", capacity, np.float64),
+        "partial": room("partial", n_strips_at_most, np.float64),
     }
 
 
-def prepared(layers: NDArray[np.int64], rule: Rule, state: State) -> Net:
-    """The net of a state, which keeps it: making it takes 40 us, as long as twenty steps of a small network.
+def own_room(name: str, n: int, dtype: Any) -> Any:
+    """Memory for a net alone, whatever the thread: n elements, beginning on a cache line."""
+    return aligned(n, dtype)
 
-    Few objects are looked at: between two steps of a large network nothing of Python is left in the core's cache.
-    """
+
+def prepared(layers: NDArray[np.int64], rule: Rule, state: State) -> Net:
+    """The net of a state, which keeps it: making it takes 40 us, as long as twenty steps of a small network."""
     net: Net | None = state.prepared
     if (
         net is None
@@ -150,18 +170,33 @@ class _NetModel(models.PrimitiveModel):
         super().__init__(manager, net_type, ir.IntType(64))
 
 
-@unbox(NetType)
-def _unbox_net(net_type, value, context):
-    address = context.pyapi.object_getattr_string(value, "address")
-    native = context.pyapi.long_as_longlong(address)
-    context.pyapi.decref(address)
-    return NativeValue(native, is_error=cgutils.is_not_null(context.builder, context.pyapi.err_occurred()))
+@intrinsic
+def _net_behind(typing_context, words):
+    def generate(context, builder, signature, arguments):
+        array = context.make_array(words)(context, builder, arguments[0])
+        return builder.ptrtoint(array.data, ir.IntType(64))
+
+    return NetType(words.dtype)(words), generate
+
+
+if config.DISABLE_JIT:
+
+    def net_behind(code):
+        """Return the net itself, as there is no compiled code."""
+        return code
+else:
+
+    @inner
+    def net_behind(code):
+        """The net whose words an array is."""
+        return _net_behind(code)
 
 
 def _array_type(net_type, name):
     if name == "layers":
         return types.Array(types.int64, 2, "C")
-    dtype = net_type.dtype if name in FLOATS else types.float64 if name in DOUBLES else types.int64
+    doubles = DOUBLES + GIVEN_DOUBLES
+    dtype = net_type.dtype if name in FLOATS + GIVEN_FLOATS else types.float64 if name in doubles else types.int64
     return types.Array(dtype, 1, "C")
 
 
@@ -170,7 +205,7 @@ class _NetAttributes(AttributeTemplate):
     key = NetType
 
     def generic_resolve(self, net_type, name):
-        if name == "capacity":
+        if name in NUMBERS:
             return types.int64
         if name == "rule":
             return RULE_TYPE
@@ -181,11 +216,11 @@ class _NetAttributes(AttributeTemplate):
 def _lower_net_attribute(context, builder, net_type, value, name):
     word = ir.IntType(64)
     words = builder.inttoptr(value, word.as_pointer())
-    if name == "capacity":
-        return builder.load(words)
+    if name in NUMBERS:
+        return builder.load(builder.gep(words, [ir.Constant(word, NUMBERS.index(name))]))
     if name == "rule":
         return _load_rule(context, builder, words)
-    at = 1 + 2 * ARRAYS.index(name)
+    at = PLACES[name]
     address, length = (builder.load(builder.gep(words, [ir.Constant(word, k)])) for k in (at, at + 1))
     array_type = _array_type(net_type, name)
     array = context.make_array(array_type)(context, builder)

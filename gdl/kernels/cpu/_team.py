@@ -14,6 +14,8 @@ alone, as a forked child does at first.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
 import sys
 import threading
@@ -27,9 +29,14 @@ from gdl.kernels._jit import inner, njit
 from gdl.kernels.cpu._atomics import add, load, pause, store, swap_if_equal
 
 # Words of a call, those written by different threads on different cache lines.
-TICKET, DONE, NEXT, N_THREADS, SPINS, FAILED, ALONE, CAUTION, SHARED, N_WORDS = 0, 16, 32, 33, 34, 35, 48, 49, 50, 64
-# Words of a team: the number of the call announced last, and the helpers that are in Python.
-CALL, BUSY = 0, 16
+TICKET, DONE, NEXT, N_THREADS, SPINS, FAILED, SERIAL, ALONE, CAUTION, SHARED = 0, 16, 32, 33, 34, 35, 36, 48, 49, 50
+N_WORDS = 64
+# Words of a team: the number of the call announced last; the helpers that do not wait for one; and what a helper needs
+# to take up a call without Python: its number, its function's key, the serial number of its words, and three numbers.
+CALL, BUSY, OFFER, KEY, WORDS, START, STOP, STEP = 0, 16, 32, 33, 34, 35, 36, 37
+TEAM_WORDS = 48
+# What a call of a series comes to.
+NOT_DONE, DONE_TOGETHER, DONE_ALONE = 0, 1, 2
 # A ticket is the phase, the tasks claimed from the end, and the tasks claimed from the start.
 TASK_BITS = 20
 PHASE_SHIFT = 2 * TASK_BITS
@@ -177,13 +184,15 @@ def be_cautious(call):
 
 
 @inner
-def announce(me, team, number):
+def announce(me, call, team):
     """Tell the helpers that a call has begun; the first thing that a shared function does.
 
     Here and not in Python, so that the leader has let go of the GIL when a helper wants it.
     """
     if me == 0:
-        store(team, CALL, number)
+        call[FAILED] = 0
+        store(call, TICKET, 0)  # the latest call, whose words these may have been, has left QUIT
+        store(team, CALL, load(team, CALL) + 1)
 
 
 @inner
@@ -201,17 +210,65 @@ def end_call(me, call, team):
             pause()
 
 
+@inner
+def offer(call, team, key, start, stop, step):
+    """Say what the next call is to helpers that wait for one in compiled code; return how many do not wait.
+
+    Whoever is not among these finds what is said here.
+    """
+    store(team, OFFER, 0)
+    store(team, KEY, key)
+    store(team, WORDS, call[SERIAL])
+    store(team, START, start)
+    store(team, STOP, stop)
+    store(team, STEP, step)
+    store(team, OFFER, load(team, CALL) + 1)
+    return add(team, BUSY, 0)
+
+
+@inner
+def outcome(call):
+    """What a leader returns that has done its work: whether it is to go on alone."""
+    return DONE_ALONE if call[ALONE] > 0 else DONE_TOGETHER
+
+
+@inner
+def take_offer(call, team, key, number):
+    """Wait, as a helper, for a call after ``number`` with the same key; return its number, or 0 if none came.
+
+    To leave a call by way of Python and come to the next costs 6 us, and keeps the leader waiting for as long.
+    """
+    add(team, BUSY, -1)
+    for spin in range(call[SPINS] // 2):
+        seen = load(team, CALL)
+        if seen != number:
+            add(team, BUSY, 1)
+            same = load(team, KEY) == key and load(team, WORDS) == call[SERIAL]
+            return seen if same and load(team, OFFER) == seen else 0
+        _wait_a_little(spin)
+    add(team, BUSY, 1)
+    return 0
+
+
+@njit
+def _withdraw_offer(team):
+    """Let no helper take up the next call but by way of Python; return how many do not wait for one."""
+    store(team, OFFER, 0)
+    return add(team, BUSY, 0)
+
+
 @njit
 def _await_call(team, seen, busy, spins):
-    """Spin until a call after number ``seen`` is announced; False if none came in a while."""
+    """Spin until a call after number ``seen`` is announced; return its number, or 0 if none came in a while."""
     if busy:
         add(team, BUSY, -1)
     for spin in range(spins):
-        if load(team, CALL) != seen:
+        number = load(team, CALL)
+        if number != seen:
             add(team, BUSY, 1)
-            return True
+            return number
         _wait_a_little(spin)
-    return False
+    return 0
 
 
 @njit
@@ -231,59 +288,82 @@ def _spins_per_us() -> float:
     return 1000 / (min(seconds) * 1e6)
 
 
+# A call as helpers find it: its threads, function and arguments, and what these are the memory of.
+Call = tuple[int, Any, tuple[Any, ...], Any]
+_keys = itertools.count(1)
+NO_CALL: Call = 0, None, (), None
+
+
 class Team:
     """Helper threads of this process, and the call that they take part in."""
 
     def __init__(self) -> None:
         self.taken = threading.Lock()  # by the leader, for the length of a call
+        self.alone = 0.0  # operations that the leader is to compute alone, see ``be_cautious``
+        self.parked = 0  # helpers that sleep
+        self.call: Call = NO_CALL  # one object, so that nobody sees half of it
+        self.words = np.zeros(TEAM_WORDS, np.int64)
+        self.call_words = new_call(0)
         self._lock = threading.Lock()
         self._wake = threading.Semaphore(0)
-        self._words = np.zeros(32, np.int64)
-        self._number = 0
-        self._parked = 0
         self._n_helpers = 0
-        self.alone = 0.0
-        self._lost = np.zeros(2, np.int64)  # CAUTION and SHARED, from call to call
         self._spins_per_us = 0.0
-        self._call: tuple[Any, ...] = ()
+        self._made_for = (0, 0.0)
+        self._serial = 0
 
-    def run(self, n_threads: int, function: Any, arguments: tuple[Any, ...], task_work: float) -> None:
-        """Run ``function(me, call, team, number, *arguments)`` in this thread and the helpers."""
+    def run(self, n_threads: int, function: Any, arguments: tuple[Any, ...], task_work: float, keep: Any) -> None:
+        """Run ``function(me, call, team, *arguments)`` in this thread and the helpers."""
+        if self._made_for != (n_threads, task_work):
+            self._make_words(n_threads, task_work)
+        self.call = n_threads, function, (self.call_words, self.words, *arguments), keep
+        # A helper that is busy from here on finds the new call; one that is busy now may be on its way out of the
+        # latest call, and look at its words once more.
+        if _withdraw_offer(self.words):
+            self._make_words(n_threads, task_work)
+            self.call = n_threads, function, (self.call_words, self.words, *arguments), keep
+        if self.parked:  # a helper that parks just now misses this call, and hears of the next
+            self._unpark()
+        if self.alone:
+            self.call_words[ALONE] = int(self.alone)
+        function(0, self.call_words, self.words, *arguments)
+        self.alone = self.call_words.item(ALONE)
+
+    def _make_words(self, n_threads: int, task_work: float) -> None:
         self._spins_per_us = self._spins_per_us or _spins_per_us()
         while self._n_helpers < n_threads - 1:
             self._n_helpers += 1
             threading.Thread(target=self._help, args=(self._n_helpers,), name="gdl-helper", daemon=True).start()
-        call = _new_call(n_threads)
-        call[ALONE] = int(self.alone)
-        call[CAUTION : SHARED + 1] = self._lost
+        call = new_call(n_threads)
+        call[ALONE : SHARED + 1] = self.call_words[ALONE : SHARED + 1]
         call[SPINS] = int(max(SPIN_US, task_work / SLOWEST_PER_US) * self._spins_per_us)
+        self._serial += 1
+        call[SERIAL] = self._serial
+        self.call_words, self._made_for = call, (n_threads, task_work)
+
+    def _unpark(self) -> None:
         with self._lock:
-            self._number += 1
-            number, parked = self._number, self._parked
-            self._call = (n_threads, function, (call, self._words, number, *arguments))
-            self._parked = 0
+            parked, self.parked = self.parked, 0
         for _ in range(parked):
             self._wake.release()
-        function(0, call, self._words, number, *arguments)
-        self.alone = float(call[ALONE])
-        self._lost[:] = call[CAUTION : SHARED + 1]
 
     def _help(self, me: int) -> None:
         seen, busy, spins = 0, False, int(AWAIT_US * self._spins_per_us)
         while True:
-            called = _await_call(self._words, seen, busy, spins)
-            with self._lock:
-                if not called and self._number == seen:
-                    self._parked += 1
-                    self._call = ()  # keep nobody's data alive
-                seen, call, busy = self._number, self._call, called
-            if not call:
+            number = _await_call(self.words, seen, busy, spins)
+            busy = number > 0
+            if busy:
+                seen, (n_threads, function, arguments, keep) = number, self.call
+                if me < n_threads:
+                    function(me, *arguments)
+                del function, arguments, keep
+            else:
+                with self._lock:
+                    self.parked += 1
                 self._wake.acquire()
-            elif me < call[0]:
-                call[1](me, *call[2])
 
 
-def _new_call(n_threads: int) -> Any:
+def new_call(n_threads: int) -> Any:
+    """Words of a call by so many threads."""
     call = np.zeros(N_WORDS, np.int64)
     call[N_THREADS] = n_threads
     return call
@@ -299,13 +379,19 @@ def n_threads() -> int:
     return int(config.NUMBA_NUM_THREADS)
 
 
+def max_threads() -> int:
+    """Threads that a call of this process can use at most."""
+    return 1 if config.DISABLE_JIT else int(config.NUMBA_NUM_THREADS)
+
+
 _team = Team()
-_call_alone = _new_call(1)
-_nobody = np.zeros(32, np.int64)
+_call_alone = new_call(1)
+NOBODY = np.zeros(TEAM_WORDS, np.int64)
 
 
 def _forget_team() -> None:
     global _team
+    _team.call = NO_CALL
     _team = Team()  # a child of fork has the object and not the threads
 
 
@@ -313,22 +399,89 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_team)
 
 
-def run(function: Any, work: float, *arguments: Any, task_work: float = 0.0, times: int = 1) -> None:
-    """Run a compiled function ``(me, call, team, number, *arguments)``, shared if the work is worth it.
+def run(function: Any, work: float, *arguments: Any, task_work: float = 0.0, keep: Any = None) -> None:
+    """Run a compiled function ``(me, call, team, *arguments)``, shared if the work is worth it.
 
-    ``work`` is what lies between two updates of what both threads read: of a step, not of an epoch, which has it so
-    many ``times``. ``task_work`` is that of the longest task, if it may take longer than SPIN_US: else its leader would
-    take a helper that computes for one that the system has put aside.
+    ``task_work`` is the work of the longest task, if it may take longer than SPIN_US: else its leader would take a
+    helper that computes for one that the system has put aside. ``keep`` is what has to live as long as somebody runs
+    the function, if the arguments hold no more than its address.
     """
-    n = n_threads() if work >= TEAM_WORK else 1
+    run_by(n_threads() if work >= TEAM_WORK else 1, function, work, arguments, task_work, keep)
+
+
+def run_by(
+    n: int, function: Any, work: float, arguments: tuple[Any, ...], task_work: float = 0.0, keep: Any = None
+) -> None:
+    """Run a compiled function on at most n threads."""
     team = _team
-    if n > 1 and team.alone >= work * times:  # not even woken: a helper would take the caller's core
-        team.alone -= work * times
+    if n > 1 and team.alone > work:  # not even woken: a helper would take the caller's core
+        team.alone -= work
         n = 1
     if n > 1 and team.taken.acquire(blocking=False):
         try:
-            team.run(n, function, arguments, task_work)
+            team.run(n, function, arguments, task_work, keep)
         finally:
+            team.call = NO_CALL  # keep nobody's data alive
             team.taken.release()
     else:
-        function(0, _call_alone.copy(), _nobody, 0, *arguments)
+        function(0, _call_alone.copy(), NOBODY, *arguments)
+
+
+def new_key() -> int:
+    """A number by which helpers tell calls of the same arguments from others."""
+    return next(_keys)
+
+
+class Series:
+    """Calls of one function that differ in their last three arguments, integers; helpers wait for the next inside it.
+
+    Between two steps that a user looks at there is no more than this, and it is cold code there, where each
+    microsecond becomes ten. The function is ``(me, call, team, *arguments, key, start, stop, step)``; it begins with
+    ``offer`` as the leader and with ``take_offer`` as a helper, and returns what ``outcome`` says; NOT_DONE if a helper
+    was busy, which may be on its way out of the call before, unless ``key`` is negative.
+    """
+
+    def __init__(self, n: int, function: Any, work: float, arguments: tuple[Any, ...], keep: Any) -> None:
+        self.n, self.function, self.work, self.arguments, self.keep = n, function, work, arguments, keep
+        self.key = new_key()
+        self.team = _team
+        self.call: Call | None = None
+        self.alone = functools.partial(function, 0, new_call(1), NOBODY, *arguments, -self.key)
+        self.together = self.alone
+
+    def run(self, start: int, stop: int, step: int) -> None:
+        """Run the function, on several threads if there are some to be had."""
+        team = self.team
+        if self.n == 1:
+            self.alone(start, stop, step)
+            return
+        if team.call is self.call and not team.parked and team.alone <= 0 and team.taken.acquire(blocking=False):
+            try:
+                came_to = self.together(start, stop, step)
+                if came_to == DONE_ALONE:
+                    team.alone = team.call_words.item(ALONE)
+            finally:
+                team.taken.release()
+            if came_to != NOT_DONE:
+                return
+        self._run_anew(start, stop, step)
+
+    def _run_anew(self, start: int, stop: int, step: int) -> None:
+        """Run the function as ``run_by`` does, and leave its call for those that follow."""
+        work, numbers = self.work * (stop - start), (start, stop, step)
+        self.team = team = _team  # another after a fork
+        if team.alone > work or not team.taken.acquire(blocking=False):
+            team.alone -= work if team.alone > work else 0
+            self.alone(*numbers)
+            return
+        try:
+            team.run(self.n, self.function, (*self.arguments, -self.key, *numbers), 0.0, self.keep)
+            self.call = team.call
+            self.together = functools.partial(self.function, 0, team.call_words, team.words, *self.arguments, self.key)
+        finally:
+            team.taken.release()
+
+    def __del__(self) -> None:
+        """Keep nobody's data alive."""
+        if self.team.call is self.call:
+            self.team.call = NO_CALL

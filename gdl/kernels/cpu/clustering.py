@@ -156,12 +156,12 @@ def _assign_alone(X, shift, centers, labels):
 
 @njit
 def _lloyd_step(
-    me, call, team, number, X, n_samples, n, sample_weight, shift, packed, halves, k, chunks, labels,
+    me, call, team, X, n_samples, n, sample_weight, shift, packed, halves, k, chunks, labels,
     partial_sums, partial_weights, partial_changes, sums, weights, n_reassigned,
 ):  # fmt: skip
     """Label all samples and, where there is room for sums, add them up: two functions would compile for 3 s more."""
     adds = sums.size > 0
-    announce(me, team, number)
+    announce(me, call, team)
     shifted = is_shifted(shift)
     room = room_for_block(X, n)
     order, ends = np.empty_like(room[0]), np.empty_like(room[0])
@@ -195,11 +195,11 @@ def _lloyd_step(
 
 @njit
 def _bounded_step(
-    me, call, team, number, X, n_samples, n, sample_weight, shift, centers, moves, most, second_most, gaps, farthest,
+    me, call, team, X, n_samples, n, sample_weight, shift, centers, moves, most, second_most, gaps, farthest,
     packed, halves, k, chunks, labels, upper, lower, partial_sums, partial_weights, partial_changes, sums, weights,
     n_reassigned, n_exact,
 ):  # fmt: skip
-    announce(me, team, number)
+    announce(me, call, team)
     shifted = is_shifted(shift)
     room = room_for_block(X, n)
     second, seconds = np.empty_like(room[4]), np.empty_like(room[6])
@@ -291,8 +291,8 @@ def bounded_step(X, sample_weight, shift, centers, moves, labels, upper, lower, 
 
 
 @njit
-def _column_moments(me, call, team, number, X, n_samples, n, chunks, partial):
-    announce(me, team, number)
+def _column_moments(me, call, team, X, n_samples, n, chunks, partial):
+    announce(me, call, team)
     first = part(X, 0, n)
     shared = open_phase(me, call, FIRST, chunks, 10 * n_samples * n)
     task = claim(me, call, FIRST, chunks, shared)
@@ -325,8 +325,8 @@ def column_moments(X, mean, variance):
 
 
 @njit
-def _label_distances(me, call, team, number, X, n_samples, n, sample_weight, centers, labels, chunks, out, partial):
-    announce(me, team, number)
+def _label_distances(me, call, team, X, n_samples, n, sample_weight, centers, labels, chunks, out, partial):
+    announce(me, call, team)
     shared = open_phase(me, call, FIRST, chunks, 10 * n_samples * n)
     task = claim(me, call, FIRST, chunks, shared)
     while task >= 0:
@@ -396,8 +396,8 @@ def center_moves(centers, new_centers, moves):
 
 
 @njit
-def _center_distances(me, call, team, number, X, n_samples, n, centers, k, chunks, out):
-    announce(me, team, number)
+def _center_distances(me, call, team, X, n_samples, n, centers, k, chunks, out):
+    announce(me, call, team)
     shared = open_phase(me, call, FIRST, chunks, 4 * n_samples * n * k)
     task = claim(me, call, FIRST, chunks, shared)
     while task >= 0:

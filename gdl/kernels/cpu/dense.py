@@ -160,8 +160,8 @@ def panel_items(values):
 
 
 @njit
-def _forward(me, call, team, number, X, m, W, b, n_in, n_out, activation, out, panel):
-    announce(me, team, number)
+def _forward(me, call, team, X, m, W, b, n_in, n_out, activation, out, panel):
+    announce(me, call, team)
     offsets = row_offsets(m, n_in)
     panels = n_panels(W, n_out)
     tasks = panels * n_blocks(m, panels, call[N_THREADS])
@@ -182,8 +182,8 @@ def _forward(me, call, team, number, X, m, W, b, n_in, n_out, activation, out, p
 
 
 @njit
-def _input_gradient(me, call, team, number, dZ, m, W, n_in, n_out, dX, panel):
-    announce(me, team, number)
+def _input_gradient(me, call, team, dZ, m, W, n_in, n_out, dX, panel):
+    announce(me, call, team)
     offsets = row_offsets(m, n_out)
     panels = n_panels(W, n_in)
     tasks = panels * n_blocks(m, panels, call[N_THREADS])
@@ -201,8 +201,8 @@ def _input_gradient(me, call, team, number, dZ, m, W, n_in, n_out, dX, panel):
 
 
 @njit
-def _weight_gradient(me, call, team, number, X, dZ, m, n_in, n_out, dW, panels):
-    announce(me, team, number)
+def _weight_gradient(me, call, team, X, dZ, m, n_in, n_out, dW, panels):
+    announce(me, call, team)
     offsets = row_offsets(m, n_in)
     packs = n_panels(dZ, n_out) if n_panels(dZ, n_out) > 1 else 0
     shared = open_phase(me, call, FIRST, packs, m * n_out)
@@ -223,14 +223,19 @@ def _weight_gradient(me, call, team, number, X, dZ, m, n_in, n_out, dW, panels):
     end_call(me, call, team)
 
 
+def panel_size(threads, dtype):
+    """Elements of one packed panel for every thread."""
+    return threads * (PANEL_BYTES // np.dtype(dtype).itemsize)
+
+
+def packed_size(n_rows, n_columns):
+    """Elements of all packed panels of (n_rows, n_columns)."""
+    return n_rows * (n_columns + VECTOR_BYTES)
+
+
 def panel_room(values):
     """Scratch memory for one packed panel for every thread."""
-    return scratch("panel", n_threads() * (PANEL_BYTES // values.itemsize), values.dtype)
-
-
-def packed_room(n_rows, n_columns, dtype):
-    """Scratch memory for all packed panels of (n_rows, n_columns)."""
-    return scratch("panels", n_rows * (n_columns + VECTOR_BYTES), dtype)
+    return scratch("panel", panel_size(n_threads(), values.dtype), values.dtype)
 
 
 def dense_forward(X, W, b, activation, out):
@@ -249,7 +254,7 @@ def dense_input_gradient(dZ, W, dX):
 def dense_weight_gradient(X, dZ, dW):
     """Gradient of the loss by a layer's weights; a task is a strip of rows of dW."""
     (m, n_in), n_out = X.shape, dZ.shape[1]
-    panels = packed_room(m, n_out, dZ.dtype)
+    panels = scratch("panels", packed_size(m, n_out), dZ.dtype)
     run(_weight_gradient, 2.0 * m * n_in * n_out, flat(X), flat(dZ), m, n_in, n_out, flat(dW), panels)
 
 

@@ -91,8 +91,8 @@ def _predict_alone(X, layers, parameters, out):
 
 
 @njit
-def _predict(me, call, team, number, X, n, layers, parameters, out, buffers, offsets, panel):
-    announce(me, team, number)
+def _predict(me, call, team, X, n, layers, parameters, out, buffers, offsets, panel):
+    announce(me, call, team)
     starts, size = two_buffers(layers, PREDICT_ROWS)
     starts += me * size
     n_in, n_out = layers[0, N_IN], layers[layers.shape[0] - 1, N_OUT]
@@ -112,8 +112,8 @@ def _predict(me, call, team, number, X, n, layers, parameters, out, buffers, off
 
 
 @njit
-def _forward(me, call, team, number, X, n, layers, parameters, activations, offsets, panel):
-    announce(me, team, number)
+def _forward(me, call, team, X, n, layers, parameters, activations, offsets, panel):
+    announce(me, call, team)
     last = layers.shape[0] - 1
     tasks = (n + PREDICT_ROWS - 1) // PREDICT_ROWS
     shared = open_phase(me, call, FIRST, tasks, SHARED_WORK)

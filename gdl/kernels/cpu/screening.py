@@ -20,8 +20,8 @@ HUGE = 2.0**30
 
 
 @njit
-def _quantize_samples(me, call, team, number, X, n_samples, n, center, scale, codes, n_quads, norms, chunks, errors):
-    announce(me, team, number)
+def _quantize_samples(me, call, team, X, n_samples, n, center, scale, codes, n_quads, norms, chunks, errors):
+    announce(me, call, team)
     groups = (n_samples + CODE_LANES - 1) // CODE_LANES
     shared = open_phase(me, call, FIRST, chunks, 16 * n_samples * n)
     task = claim(me, call, FIRST, chunks, shared)
@@ -72,10 +72,10 @@ def least_products(norms, closest, start, m, relative, absolute, least):
 
 @njit
 def _screen_samples(
-    me, call, team, number, codes, n_samples, n_quads, norms, relative, absolute, closest, candidates,
+    me, call, team, codes, n_samples, n_quads, norms, relative, absolute, closest, candidates,
     subtrahends, chunks, may_improve,
 ):  # fmt: skip
-    announce(me, team, number)
+    announce(me, call, team)
     size = n_quads * QUAD * CODE_LANES
     groups = (n_samples + CODE_LANES - 1) // CODE_LANES
     least = np.zeros(BLOCK_GROUPS * CODE_LANES, np.int32)

@@ -172,10 +172,10 @@ def potentials_by_lanes(
 
 @njit
 def _candidate_potentials(
-    me, call, team, number, X, n_samples, n, sample_weight, candidates, packed, k, closest, owners, limits,
+    me, call, team, X, n_samples, n, sample_weight, candidates, packed, k, closest, owners, limits,
     may_improve, chunks, partial, width, improves,
 ):  # fmt: skip
-    announce(me, team, number)
+    announce(me, call, team)
     lanes = VECTOR_BYTES // X.itemsize
     load = SAMPLE_VECTORS * lanes
     by_lanes = n < LIMIT_FEATURES
@@ -226,10 +226,10 @@ def candidate_potentials(X, sample_weight, candidates, closest, owners, limits, 
 
 @njit
 def _add_seed(
-    me, call, team, number, X, n_samples, n, sample_weight, packed, improves, bit, seed_number, closest, owners,
+    me, call, team, X, n_samples, n, sample_weight, packed, improves, bit, seed_number, closest, owners,
     blocks, chunks, block_sums,
 ):  # fmt: skip
-    announce(me, team, number)
+    announce(me, call, team)
     lanes = VECTOR_BYTES // X.itemsize
     offsets, rows = np.empty(BLOCK + 2 * TILE_ROOM, np.int64), np.empty(BLOCK, np.int64)
     D = np.empty((BLOCK + TILE_ROOM) * lanes, X.dtype)

@@ -11,19 +11,33 @@ import numpy as np
 from gdl.kernels._jit import inner, njit
 from gdl.kernels.cpu import _simd
 from gdl.kernels.cpu._arrays import contiguous
-from gdl.kernels.cpu._net import prepared
+from gdl.kernels.cpu._atomics import load
+from gdl.kernels.cpu._net import Net, net_behind, own_room, prepared
 from gdl.kernels.cpu._simd import TILE_ROWS, borrow, part, sum_of_squares, sum_rows
 from gdl.kernels.cpu._team import (
     FAILED,
     FIRST,
     N_THREADS,
+    NOT_DONE,
+    OFFER,
+    START,
+    STEP,
+    STOP,
+    TEAM_WORK,
+    Series,
     announce,
     claim,
     close_phase,
     end_call,
     finish,
+    n_threads,
+    new_key,
+    offer,
     open_phase,
+    outcome,
     run,
+    run_by,
+    take_offer,
 )
 from gdl.kernels.cpu._tile import (
     block_start,
@@ -430,31 +444,47 @@ def one_step(
 
 
 @njit
-def _train_epoch(
-    me, call, team, number, X, Y, sample_weight, order, batch_size, learning_rates, step, net, step_losses
-):
-    announce(me, team, number)
-    rule, n_targets = net.rule, Y.shape[1]
-    call, X, Y = borrow(call), borrow(X), borrow(Y)
-    sample_weight, order, step_losses = borrow(sample_weight), borrow(order), borrow(step_losses)
+def _train_steps(me, call, team, code, key, start, stop, step):
+    call, net = borrow(call), net_behind(code)
+    if me == 0:
+        if offer(call, team, abs(key), start, stop, step) > 0 and key > 0:
+            return NOT_DONE
+        announce(me, call, team)
+    number = 0
+    while True:
+        if me > 0:
+            number = take_offer(call, team, abs(key), number)
+            start, stop, step = load(team, START), load(team, STOP), load(team, STEP)
+            if number == 0 or load(team, OFFER) != number:
+                return NOT_DONE
+        take_steps(me, call, net, start, stop, step)
+        end_call(me, call, team)
+        if me == 0:
+            return outcome(call)
+
+
+@inner
+def take_steps(me, call, net, start, stop, step):
+    """Take steps ``start`` to ``stop`` of an epoch, ``step`` of all before the first."""
+    rule, order, losses = net.rule, net.order, net.step_losses
     phase = FIRST
     going = True
-    for s in range(step_losses.size):
+    for s in range(start, stop):
         if going:
-            first = s * batch_size
-            m = min(batch_size, order.size - first)
+            first = s * net.batch_size
+            m = min(net.batch_size, order.size - first)
             phase, going = one_step(
-                me, call, phase, net, rule, learning_rates[s], step + s, X, Y, n_targets, sample_weight, order,
-                first, m, s == step_losses.size - 1 and net.gradients.size > 0, step_losses, s,
+                me, call, phase, net, rule, net.learning_rates[s], step + s - start, net.X, net.Y, net.n_targets,
+                net.sample_weight, order, first, m, s == stop - 1 and net.gradients.size > 0, losses, s,
             )  # fmt: skip
         elif me == 0:
-            step_losses[s] = np.nan
-    end_call(me, call, team)
+            losses[s] = np.nan
 
 
 @njit
-def _predict_batch(me, call, team, number, X, rows, step, net):
-    announce(me, team, number)
+def _predict_batch(me, call, team, X, rows, step, code):
+    announce(me, call, team)
+    net = net_behind(code)
     rule = net.rule
     call, X, rows = borrow(call), borrow(X), borrow(rows)
     m = rows.size
@@ -464,8 +494,9 @@ def _predict_batch(me, call, team, number, X, rows, step, net):
 
 
 @njit
-def _compare_batch(me, call, team, number, X, Y, sample_weight, rows, net, loss):
-    announce(me, team, number)
+def _compare_batch(me, call, team, X, Y, sample_weight, rows, code, loss):
+    announce(me, call, team)
+    net = net_behind(code)
     rule, n_targets = net.rule, Y.shape[1]
     call, X, Y = borrow(call), borrow(X), borrow(Y)
     sample_weight, rows, loss = borrow(sample_weight), borrow(rows), borrow(loss)
@@ -490,7 +521,8 @@ def _compare_batch(me, call, team, number, X, Y, sample_weight, rows, net, loss)
 
 
 @njit
-def _learn_batch(learning_rate, step, net):
+def _learn_batch(learning_rate, step, code):
+    net = net_behind(code)
     rule = net.rule
     if math.isfinite(rule.max_grad_norm):
         if _simd.all_finite(net.gradients, 0, net.gradients.size):
@@ -509,9 +541,10 @@ def _learn_batch(learning_rate, step, net):
 
 
 @njit
-def _loss_and_gradient(me, call, team, number, X, Y, sample_weight, rows, alpha, net, totals, loss):
+def _loss_and_gradient(me, call, team, X, Y, sample_weight, rows, alpha, code, totals, loss):
     """Sums over batches of what the workspace holds; the gradient's in ``totals``, float64."""
-    announce(me, team, number)
+    announce(me, call, team)
+    net = net_behind(code)
     rule, n_targets = net.rule, Y.shape[1]
     call, X, Y = borrow(call), borrow(X), borrow(Y)
     sample_weight, rows, totals = borrow(sample_weight), borrow(rows), borrow(totals)
@@ -552,14 +585,26 @@ def finish_gradient(net, alpha, data_loss, total, totals, loss):
     loss[1] = 0.5 * alpha * squares / total
 
 
+class PreparedEpoch(Series):
+    """The arrays of an epoch, made ready: any of its steps is then one call with three numbers."""
+
+    def __init__(self, X, Y, sample_weight, order, batch_size, layers, rule, learning_rates, state, step_losses):
+        net = Net(layers, rule, state, own_room)
+        net.give(X, Y, sample_weight, order, batch_size, learning_rates, step_losses)
+        threads = n_threads() if net.step_work >= TEAM_WORK else 1
+        super().__init__(threads, _train_steps, net.step_work, (net.code,), net)
+
+    train_steps = Series.run
+
+
 def train_epoch(X, Y, sample_weight, order, batch_size, layers, rule, learning_rates, step, state, step_losses):
     """``train_step`` for each batch of a given order, in one compiled call."""
     net = prepared(layers, rule, state)
-    arguments = (
-        contiguous(X), contiguous(Y), contiguous(sample_weight), contiguous(order), batch_size,
-        contiguous(learning_rates), step, net, step_losses,
-    )  # fmt: skip
-    run(_train_epoch, net.work * min(batch_size, len(order)), *arguments, times=len(step_losses))
+    net.give(X, Y, sample_weight, order, batch_size, learning_rates, step_losses)
+    n = n_threads() if net.step_work >= TEAM_WORK else 1  # what both threads read is updated after every step
+    run_by(
+        n, _train_steps, len(step_losses) * net.step_work, (net.code, -new_key(), 0, len(step_losses), step), keep=net
+    )
 
 
 def train_step(X, Y, sample_weight, rows, layers, rule, learning_rate, step, state, loss):
@@ -571,26 +616,26 @@ def train_step(X, Y, sample_weight, rows, layers, rule, learning_rate, step, sta
 def predict_batch(X, rows, layers, rule, step, state):
     """Outputs of every layer for a batch: the first part of a step, layer by layer."""
     net = prepared(layers, rule, state)
-    run(_predict_batch, net.work / 3 * len(rows), contiguous(X), contiguous(rows), step, net)
+    run(_predict_batch, net.work / 3 * len(rows), contiguous(X), contiguous(rows), step, net.code, keep=net)
 
 
 def compare_batch(X, Y, sample_weight, rows, layers, rule, state, loss):
     """Loss and gradients of a batch's outputs: the second part of a step."""
     net = prepared(layers, rule, state)
-    arguments = contiguous(X), contiguous(Y), contiguous(sample_weight), contiguous(rows), net, loss
-    run(_compare_batch, net.work * len(rows), *arguments)
+    arguments = contiguous(X), contiguous(Y), contiguous(sample_weight), contiguous(rows), net.code, loss
+    run(_compare_batch, net.work * len(rows), *arguments, keep=net)
 
 
 def learn_batch(layers, rule, learning_rate, step, state):
     """Clip the gradients and update the parameters: the last part of a step."""
-    _learn_batch(learning_rate, step, prepared(layers, rule, state))
+    _learn_batch(learning_rate, step, prepared(layers, rule, state).code)
 
 
 def loss_and_gradient(X, Y, sample_weight, layers, rule, state, loss):
     """Loss and gradient of all samples at the current parameters, batch after batch."""
     net = prepared(layers, rule._replace(alpha=0.0, dropout=0.0), state)  # the penalty is added once, at the end
     arguments = (
-        contiguous(X), contiguous(Y), contiguous(sample_weight), np.arange(len(X)), rule.alpha, net,
+        contiguous(X), contiguous(Y), contiguous(sample_weight), np.arange(len(X)), rule.alpha, net.code,
         np.empty(len(state.parameters)), loss,
     )  # fmt: skip
-    run(_loss_and_gradient, n_operations(layers, min(len(X), net.capacity)), *arguments)
+    run(_loss_and_gradient, n_operations(layers, min(len(X), net.capacity)), *arguments, keep=net)

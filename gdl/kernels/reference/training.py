@@ -159,13 +159,31 @@ def train_epoch(X, Y, sample_weight, order, batch_size, layers, rule, learning_r
     step_losses : float64 array of shape (n_steps,)
         NaN for steps not taken.
     """
-    step_losses[:] = np.nan
-    for s in range(len(step_losses)):
-        rows = order[s * batch_size : (s + 1) * batch_size]
-        rate = float(learning_rates[s])  # a NumPy scalar would turn a float32 step into a float64 one
-        train_step(X, Y, sample_weight, rows, layers, rule, rate, step + s, state, step_losses[s : s + 1])
-        if not math.isfinite(step_losses[s]):
-            return
+    epoch = PreparedEpoch(X, Y, sample_weight, order, batch_size, layers, rule, learning_rates, state, step_losses)
+    epoch.train_steps(0, len(step_losses), step)
+
+
+class PreparedEpoch:
+    """The arrays of an epoch, to take its steps one by one or many at once; arguments as in ``train_epoch``."""
+
+    def __init__(self, X, Y, sample_weight, order, batch_size, layers, rule, learning_rates, state, step_losses):
+        self.samples, self.order, self.batch_size = (X, Y, sample_weight), order, batch_size
+        self.layers, self.rule, self.learning_rates = layers, rule, learning_rates
+        self.state, self.step_losses = state, step_losses
+
+    def train_steps(self, start, stop, step):
+        """Take steps ``start`` to ``stop``; ``step`` were taken before the first.
+
+        Their losses are written; NaN for those not taken, after a loss that is not finite.
+        """
+        self.step_losses[start:stop] = np.nan
+        for s in range(start, stop):
+            rows = self.order[s * self.batch_size : (s + 1) * self.batch_size]
+            rate = float(self.learning_rates[s])  # a NumPy scalar would turn a float32 step into a float64 one
+            loss = self.step_losses[s : s + 1]
+            train_step(*self.samples, rows, self.layers, self.rule, rate, step + s - start, self.state, loss)
+            if not math.isfinite(loss[0]):
+                return
 
 
 def loss_and_gradient(X, Y, sample_weight, layers, rule, state, loss):

@@ -312,6 +312,8 @@ class Epoch:
 class _Loop:
     """What loops over steps and over epochs share: they begin at the first item and end like ``fit``."""
 
+    _kind: type[Step] = Step
+
     def __init__(self, model: Any, begin: Callable[[], Driver]) -> None:
         self._model, self._begin = model, begin
         self._driver: Driver | None = None
@@ -322,7 +324,9 @@ class _Loop:
         if self._ended:
             raise StopIteration
         if self._driver is None:
-            self._driver = self._begin()
+            driver = self._begin()
+            self._kind = LBFGSStep if isinstance(driver, LBFGS) else Step
+            self._driver = driver
             self._driver.model = self._model
             with HeldInterrupt() as interrupt:
                 self._driver.begin(interrupt)
@@ -347,7 +351,6 @@ class Steps(_Loop, Iterator[Step]):
     """The loop over steps that ``model.steps(X, y)`` returns."""
 
     _step: Step | None = None
-    _kind: type[Step] = Step
 
     def __next__(self) -> Step:
         """Finish the last step, and return the next.
@@ -358,7 +361,6 @@ class Steps(_Loop, Iterator[Step]):
         driver, step = self._driver, self._step
         if driver is None or self._ended or self._model._training is not driver.training:
             driver = self._open()
-            self._kind = LBFGSStep if isinstance(driver, LBFGS) else Step
         training = driver.training
         if step is not None and step._stage != LEARNED and step.number == training.step:
             if step._stage == NEW:

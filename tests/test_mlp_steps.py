@@ -498,6 +498,28 @@ class TestOutOfTurn:
                     list(model.steps(*data))
             assert_same(model.fit(*data), new(case).fit(*data))
 
+    @pytest.mark.parametrize(("case", "name"), [("lbfgs", "begin"), ("cosine", "_scheduled")])
+    def test_the_loop_goes_on_after_ctrl_c(self, data, monkeypatch, case, name):
+        """Whatever Python was at: here the start of L-BFGS, and the rates of the second epoch."""
+        driver = LBFGS if case == "lbfgs" else Trainer
+        model, whole = new(case), getattr(driver, name)
+        steps = iter(model.steps(*data))
+        for _ in range(0 if case == "lbfgs" else 4):
+            next(steps)
+
+        def pressed(*arguments):
+            result = whole(*arguments)
+            signal.raise_signal(signal.SIGINT)
+            return result
+
+        with monkeypatch.context() as patch:
+            patch.setattr(driver, name, pressed)
+            with pytest.raises(KeyboardInterrupt):
+                next(steps)
+        for _ in steps:
+            pass
+        assert_same(model, new(case).fit(*data))
+
     def test_warnings_are_those_of_fit(self, data):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

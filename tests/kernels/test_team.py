@@ -29,6 +29,19 @@ def finish(call):
 
 
 @njit(cache=False)
+def joins(call):
+    return _team.open_phase(1, call, 1, 2, 10**6)
+
+
+@njit(cache=False)
+def fails(me, call, team, divisor):
+    _team.announce(me, call, team)
+    if me == 0 and divisor[0] == 0:
+        raise ValueError("no")
+    _team.end_call(me, call, team)
+
+
+@njit(cache=False)
 def note_a_loss(me, call, team, seen):
     if me == 0:
         seen[:] = call[_team.CAUTION], call[_team.SHARED]
@@ -102,6 +115,26 @@ def test_a_team_is_cautious_from_call_to_call(monkeypatch):
     _team.run(note_a_loss, 0.9e9, seen)  # less: nobody is woken, and the words are those of a call alone
     assert seen.tolist() == [0, 0]
     assert team.alone == 10**8
+
+
+def is_over(call):
+    """Whether a helper that comes to a call is through with it, in a minute at most."""
+    joined = []
+    helper = threading.Thread(target=lambda: joined.append(joins(call)), daemon=True)
+    helper.start()
+    helper.join(60)
+    return joined == [False]
+
+
+def test_nobody_waits_for_a_call_that_never_comes():
+    """A helper may find words that are put aside before they are announced, or whose leader failed."""
+    team = _team.Team()
+    team._make_words(2, 0.0)
+    assert is_over(team.call_words)
+    with pytest.raises(ValueError, match="no"):
+        team.run(2, fails, (np.zeros(1),), 0.0, None)
+    assert team.call is _team.NO_CALL
+    assert is_over(team.call_words)
 
 
 BY_PYTHON, TAKEN, TORN, LED = range(4)
@@ -183,6 +216,20 @@ class TestSeries:
     def test_who_finds_the_team_taken_computes_alone(self, team, series, seen):
         with team.taken:
             series.run(1, 2, 3)
+        assert seen[LED] == 2
+
+    def test_an_error_leaves_no_call(self, team, series, monkeypatch, seen):
+        def interrupted(me, call, team, *arguments):
+            note_a_call(me, call, team, *arguments)
+            if me == 0:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(series, "function", interrupted)
+        team.call = _team.NO_CALL
+        with pytest.raises(KeyboardInterrupt):
+            series.run(1, 2, 3)
+        assert team.call is _team.NO_CALL
+        assert series.call is None
         assert seen[LED] == 2
 
     def test_keeps_nobodys_data(self, team, series):

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from gdl.kernels._jit import inner
 from gdl.kernels.cpu._arrays import address, aligned, contiguous, scratch, scratch_place
 from gdl.kernels.cpu._simd import TILE_ROWS
-from gdl.kernels.cpu._team import max_threads, n_threads
+from gdl.kernels.cpu._team import n_threads
 from gdl.kernels.cpu.dense import MAX_STRIP_ITEMS, packed_size, panel_size
 from gdl.kernels.cpu.prediction import n_operations
 from gdl.kernels.layout import DELTAS, INPUTS, MASKS, N_IN, N_OUT, OUTPUTS, UNIT_START, Rule, State, n_units
@@ -88,7 +88,7 @@ class Net:
         self.code = self if config.DISABLE_JIT else words.view(state.parameters.dtype)
 
     def give(self, X: Any, Y: Any, sample_weight: Any, order: Any, batch_size: int, rates: Any, losses: Any) -> None:
-        """Take the arrays of an epoch; of those that the latest call brought, too, nothing is asked again."""
+        """Take the arrays of an epoch, and keep them; of those that the latest call brought, too, nothing is asked."""
         for k, array in enumerate((X, Y, sample_weight, order, rates, losses)):
             if array is not self.given[k]:
                 self._take(GIVEN[k], contiguous(array))
@@ -108,7 +108,7 @@ class Net:
 
 def _arrays(layers: NDArray[np.int64], capacity: int, state: State, room: Any) -> dict[str, Any]:
     table, dtype = layers.tolist(), state.parameters.dtype  # a list, as small sums take NumPy 5 us each
-    threads = n_threads() if room is scratch else max_threads()
+    threads = n_threads()
     width, n_panel_columns = max(row[N_OUT] for row in table), sum(row[N_OUT] + 16 for row in table)
     n_strips_at_most = sum(row[N_IN] // TILE_ROWS + 2 for row in table)
     rows = list(state.workspace)

@@ -188,8 +188,8 @@ class LBFGS(Driver):
         self.interrupt, training = interrupt, self.training
         if self.evaluated_at is not None or training.reason:
             return
-        training.n_evaluations -= 1 if training.n_epochs else 0
         self.evaluate_here()
+        training.n_evaluations -= 1 if training.n_epochs else 0
         training.loss = self.loss
         if not math.isfinite(self.value) or not np.isfinite(self.gradient).all():
             training.reason = "diverged"

@@ -267,11 +267,13 @@ class LBFGSStep(Step):
     def _compare(self) -> None:
         d = self._driver
         d.kernels.compare_batch(*d.samples, self.batch, d.layers, d.rule, self._state, np.empty(1))
+        d.interrupt = HeldInterrupt()
         d.evaluate_here()
         self._loss = d.loss
 
     def _learn(self, interrupt: HeldInterrupt) -> None:
         d = self._driver
+        d.interrupt = interrupt
         d.evaluate_here()
         loss = d.loss
         d.run_epoch(interrupt, Observer())
@@ -316,24 +318,28 @@ class _Loop:
 
     def __init__(self, model: Any, begin: Callable[[], Driver]) -> None:
         self._model, self._begin = model, begin
-        self._driver: Driver | None = None
+        self._begun: Driver | None = None
+        self._driver: Driver | None = None  #: when all is done that comes before the first step
         self._ended = False
 
     def _open(self) -> Driver:
         """Begin, or make sure that there is something to go on with."""
         if self._ended:
             raise StopIteration
-        if self._driver is None:
+        driver = self._begun
+        if driver is None:
             driver = self._begin()
+            driver.model = self._model
             self._kind = LBFGSStep if isinstance(driver, LBFGS) else Step
-            self._driver = driver
-            self._driver.model = self._model
-            with HeldInterrupt() as interrupt:
-                self._driver.begin(interrupt)
-            interrupt.check()
-        elif self._model._training is not self._driver.training:
+            self._begun = driver
+        elif self._model._training is not driver.training:
             raise RuntimeError(FITTED_ANEW)
-        return self._driver
+        if self._driver is None:  # again, if Ctrl-C came into it
+            with HeldInterrupt() as interrupt:
+                driver.begin(interrupt)
+                self._driver = driver
+            interrupt.check()
+        return driver
 
     def _stop_if_done(self, driver: Driver) -> None:
         training = driver.training

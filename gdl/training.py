@@ -512,11 +512,13 @@ class Trainer(Driver):
         training = self.training
         if not self.goes_by_steps:
             if training.learning_rate != self.rate:
+                self.rate = math.nan  # Ctrl-C may come before all are written
                 self.rates.fill(training.learning_rate)
-                self.rate = training.learning_rate  # last, as Ctrl-C may come between the two
+                self.rate = training.learning_rate
             return
         first = training.clock - training.position
         if self.rates_of != (first, training.rate_factor):
+            self.rates_of = math.nan, math.nan
             self.rates[:] = self._scheduled(np.arange(first, first + self.n_steps))
             self.rates_of = first, training.rate_factor
         training.learning_rate = float(self.rates[min(training.position, self.n_steps - 1)])

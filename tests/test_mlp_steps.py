@@ -1,6 +1,7 @@
 """Training one step at a time: the same bits as ``fit``, all numbers in sight, and every change in force."""
 
 import pickle
+import pkgutil
 import signal
 import subprocess
 import sys
@@ -498,11 +499,18 @@ class TestOutOfTurn:
                     list(model.steps(*data))
             assert_same(model.fit(*data), new(case).fit(*data))
 
-    @pytest.mark.parametrize(("case", "name"), [("lbfgs", "begin"), ("cosine", "_scheduled")])
-    def test_the_loop_goes_on_after_ctrl_c(self, data, monkeypatch, case, name):
-        """Whatever Python was at: here the start of L-BFGS, and the rates of the second epoch."""
-        driver = LBFGS if case == "lbfgs" else Trainer
-        model, whole = new(case), getattr(driver, name)
+    @pytest.mark.parametrize(
+        ("case", "place"),
+        [
+            ("lbfgs", "gdl._lbfgs.LBFGS.begin"),
+            ("lbfgs", "gdl.kernels.cpu.loss_and_gradient"),
+            ("cosine", "gdl.training.Trainer._scheduled"),
+        ],
+    )
+    def test_the_loop_goes_on_after_ctrl_c(self, data, monkeypatch, case, place):
+        """At the end and in the middle of L-BFGS's first evaluation, and in the rates of the second epoch."""
+        monkeypatch.setattr("gdl._lbfgs.rows_in_a_run", lambda *_: 16)
+        model, whole = new(case), pkgutil.resolve_name(place)
         steps = iter(model.steps(*data))
         for _ in range(0 if case == "lbfgs" else 4):
             next(steps)
@@ -513,7 +521,7 @@ class TestOutOfTurn:
             return result
 
         with monkeypatch.context() as patch:
-            patch.setattr(driver, name, pressed)
+            patch.setattr(place, pressed)
             with pytest.raises(KeyboardInterrupt):
                 next(steps)
         for _ in steps:

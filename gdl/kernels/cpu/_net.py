@@ -2,8 +2,8 @@
 
 A tuple of its fifteen arrays is 105 arguments at every call, and each array read from it is counted: with
 the tuple a training step took 10.3 s to compile, with the address 7.7 s. The rule lies there, too: as an
-argument it took 1.7 us a call. Samples and order of an epoch do, too, from its first call on: a step that is called
-alone takes its arguments in 0.5 us, and took 1.5 with each array by itself.
+argument it took 1.7 us a call. So do samples and order of an epoch: a step that is called by itself takes its arguments
+in 0.5 us, and took 1.5 with each array as one.
 """
 
 from __future__ import annotations
@@ -85,10 +85,10 @@ class Net:
             self._take(name, array)
         # What compiled functions are called with: an array, as Numba's dispatcher knows no other type as quickly (a
         # class of our own takes 0.6 us a call), of the data's dtype, so that it knows that, too.
-        self.code = self if config.DISABLE_JIT else words.view(state.parameters.dtype)
+        self.code: Any = self if config.DISABLE_JIT else words.view(state.parameters.dtype)
 
     def give(self, X: Any, Y: Any, sample_weight: Any, order: Any, batch_size: int, rates: Any, losses: Any) -> None:
-        """Take the arrays of an epoch, and keep them; of those that the latest call brought, too, nothing is asked."""
+        """Take the arrays of an epoch; one that the latest call brought as well is not looked at again."""
         for k, array in enumerate((X, Y, sample_weight, order, rates, losses)):
             if array is not self.given[k]:
                 self._take(GIVEN[k], contiguous(array))

@@ -602,9 +602,10 @@ def train_epoch(X, Y, sample_weight, order, batch_size, layers, rule, learning_r
     net = prepared(layers, rule, state)
     net.give(X, Y, sample_weight, order, batch_size, learning_rates, step_losses)
     n = n_threads() if net.step_work >= TEAM_WORK else 1  # what both threads read is updated after every step
-    run_by(
-        n, _train_steps, len(step_losses) * net.step_work, (net.code, -new_key(), 0, len(step_losses), step), keep=net
-    )
+    # A helper may still look at what it was given when the next call has given the net other arrays.
+    code, keep = (net.code, net) if n == 1 else (net.code.copy(), (net, *net.arrays.values()))
+    arguments = code, -new_key(), 0, len(step_losses), step
+    run_by(n, _train_steps, len(step_losses) * net.step_work, arguments, keep=keep)
 
 
 def train_step(X, Y, sample_weight, rows, layers, rule, learning_rate, step, state, loss):

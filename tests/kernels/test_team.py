@@ -234,5 +234,7 @@ class TestSeries:
 
     def test_keeps_nobodys_data(self, team, series):
         assert team.call[2][2] is series.arguments[0]
+        team.alone = 2e6
+        series.run(1, 2, 3)  # alone
         series.__del__()
         assert team.call is _team.NO_CALL

@@ -492,12 +492,12 @@ class Series:
         """Run the function as ``run_by`` does, and leave its call for those that follow."""
         work, numbers = self.work * (stop - start), (start, stop, step)
         self.team = team = _team  # another after a fork
-        self.call = None
         if team.alone > work or not team.taken.acquire(blocking=False):
             team.alone -= work if team.alone > work else 0
             self.alone(*numbers)
             return
         try:
+            self.call = None
             call = team.run(self.n, self.function, (*self.arguments, -self.key, *numbers), 0.0, self.keep)
             self.together = functools.partial(self.function, 0, *call[2][:2], *self.arguments, self.key)
             self.call = call

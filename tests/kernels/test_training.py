@@ -528,6 +528,20 @@ def test_callers_do_not_disturb_each_other(fast_kernels, rng):
         assert_same_bits(one, other)
 
 
+def test_a_prepared_epoch_moves_to_the_thread_that_calls_it(fast_kernels, rng):
+    """Or two threads would pack into the same scratch memory."""
+    problem = make_problem(rng, "log_loss", "relu", (20, 30, 10), 64, "adam")
+    arguments = problem.X, problem.Y, problem.sample_weight, np.arange(64), 32, problem.layers, problem.rule
+    epoch = fast_kernels.PreparedEpoch(*arguments, np.full(2, 0.01), problem.state, np.empty(2))
+    epoch.train_steps(0, 1, 0)
+    here = epoch.keep.arrays["panel"]
+    epoch.train_steps(1, 2, 1)
+    assert epoch.keep.arrays["panel"] is here
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(epoch.train_steps, 0, 1, 2).result()
+    assert not np.shares_memory(epoch.keep.arrays["panel"], here)
+
+
 def step_digest(problem, kernels, step):
     problem.step(kernels, learning_rate=0.01, step=step)
     return [array.copy() for array in problem.state]

@@ -20,7 +20,7 @@ from numba.extending import infer_getattr, intrinsic, lower_getattr_generic, mod
 from numpy.typing import NDArray
 
 from gdl.kernels._jit import inner
-from gdl.kernels.cpu._arrays import address, aligned, contiguous, scratch, scratch_place
+from gdl.kernels.cpu._arrays import address, contiguous, scratch, scratch_place
 from gdl.kernels.cpu._simd import TILE_ROWS
 from gdl.kernels.cpu._team import n_threads
 from gdl.kernels.cpu.dense import MAX_STRIP_ITEMS, packed_size, panel_size
@@ -66,11 +66,10 @@ RULE_FORMAT = "=" + "".join("q" if kind is types.int64 else "d" for kind in _RUL
 class Net:
     """The arrays of a step, and the rule by which it learns.
 
-    ``capacity`` is the number of rows that the workspace has room for, ``work`` the operations a row takes. ``room``
-    is where scratch memory comes from: this thread's, for a call, or memory of the net's own.
+    ``capacity`` is the number of rows that the workspace has room for, ``work`` the operations a row takes.
     """
 
-    def __init__(self, layers: NDArray[np.int64], rule: Rule, state: State, room: Any = scratch) -> None:
+    def __init__(self, layers: NDArray[np.int64], rule: Rule, state: State) -> None:
         self.layers, self.rule = layers, rule
         self.capacity, self.work = state.workspace.shape[1] // n_units(layers), n_operations(layers, 1)
         self.threads, self.place = n_threads(), scratch_place()
@@ -81,7 +80,7 @@ class Net:
         self.words = words.data  # written word by word, which takes the array itself ten times as long
         self.words[0] = self.capacity
         struct.pack_into(RULE_FORMAT, self.words, 8 * RULE_START, *rule)
-        for name, array in _arrays(layers, self.capacity, state, room).items():
+        for name, array in _arrays(layers, self.capacity, state).items():
             self._take(name, array)
         # What compiled functions are called with: an array, as Numba's dispatcher knows no other type as quickly (a
         # class of our own takes 0.6 us a call), of the data's dtype, so that it knows that, too.
@@ -106,7 +105,7 @@ class Net:
         self.words[at], self.words[at + 1] = address(array), len(array) if name == "layers" else array.size
 
 
-def _arrays(layers: NDArray[np.int64], capacity: int, state: State, room: Any) -> dict[str, Any]:
+def _arrays(layers: NDArray[np.int64], capacity: int, state: State) -> dict[str, Any]:
     table, dtype = layers.tolist(), state.parameters.dtype  # a list, as small sums take NumPy 5 us each
     threads = n_threads()
     width, n_panel_columns = max(row[N_OUT] for row in table), sum(row[N_OUT] + 16 for row in table)
@@ -128,18 +127,13 @@ def _arrays(layers: NDArray[np.int64], capacity: int, state: State, room: Any) -
         "deltas": rows[DELTAS],
         "inputs": rows[INPUTS] if len(rows) > INPUTS else rows[OUTPUTS],
         "masks": rows[MASKS] if len(rows) > MASKS else rows[OUTPUTS],
-        "panel": room("panel", panel_size(threads, dtype), dtype),
-        "panels": room("panels", packed_size(capacity + 16, n_panel_columns), dtype),
-        "strips": room("strips", threads * (MAX_STRIP_ITEMS + TILE_ROWS * width + 64), dtype),
+        "panel": scratch("panel", panel_size(threads, dtype), dtype),
+        "panels": scratch("panels", packed_size(capacity + 16, n_panel_columns), dtype),
+        "strips": scratch("strips", threads * (MAX_STRIP_ITEMS + TILE_ROWS * width + 64), dtype),
         "offsets": offsets,
-        "losses": room("losses", capacity, np.float64),
-        "partial": room("partial", n_strips_at_most, np.float64),
+        "losses": scratch("losses", capacity, np.float64),
+        "partial": scratch("partial", n_strips_at_most, np.float64),
     }
-
-
-def own_room(name: str, n: int, dtype: Any) -> Any:
-    """Memory for a net alone, whatever the thread: n elements, beginning on a cache line."""
-    return aligned(n, dtype)
 
 
 def prepared(layers: NDArray[np.int64], rule: Rule, state: State) -> Net:

@@ -5,6 +5,7 @@ same chain of operations whoever computes it.
 """
 
 import math
+from threading import get_ident
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from gdl.kernels._jit import inner, njit
 from gdl.kernels.cpu import _simd
 from gdl.kernels.cpu._arrays import contiguous
 from gdl.kernels.cpu._atomics import load
-from gdl.kernels.cpu._net import Net, net_behind, own_room, prepared
+from gdl.kernels.cpu._net import Net, net_behind, prepared
 from gdl.kernels.cpu._simd import TILE_ROWS, borrow, part, sum_of_squares, sum_rows
 from gdl.kernels.cpu._team import (
     FAILED,
@@ -589,12 +590,23 @@ class PreparedEpoch(Series):
     """The arrays of an epoch, made ready: any of its steps is then one call with three numbers."""
 
     def __init__(self, X, Y, sample_weight, order, batch_size, layers, rule, learning_rates, state, step_losses):
-        net = Net(layers, rule, state, own_room)
-        net.give(X, Y, sample_weight, order, batch_size, learning_rates, step_losses)
+        self.given = X, Y, sample_weight, order, batch_size, learning_rates, step_losses
+        self.network = layers, rule, state
+        self._prepare()
+
+    def _prepare(self):
+        self.thread = get_ident()
+        net = Net(*self.network)
+        net.give(*self.given)
         threads = n_threads() if net.step_work >= TEAM_WORK else 1
         super().__init__(threads, _train_steps, net.step_work, (net.code,), net)
 
-    train_steps = Series.run
+    def train_steps(self, start, stop, step):
+        """Take steps ``start`` to ``stop``; ``step`` were taken before the first."""
+        if get_ident() != self.thread:  # scratch memory belongs to the thread that prepared the epoch
+            self.forget()
+            self._prepare()
+        self.run(start, stop, step)
 
 
 def train_epoch(X, Y, sample_weight, order, batch_size, layers, rule, learning_rates, step, state, step_losses):

@@ -403,6 +403,11 @@ def n_threads() -> int:
     return int(config.NUMBA_NUM_THREADS)
 
 
+def threads_for(work: float) -> int:
+    """Threads that are worth their while for so many operations between two updates of what all of them read."""
+    return n_threads() if work >= TEAM_WORK else 1
+
+
 _team = Team()
 _call_alone = new_call(1)
 NOBODY = np.zeros(TEAM_WORDS, np.int64)
@@ -425,7 +430,7 @@ def run(function: Any, work: float, *arguments: Any, task_work: float = 0.0, kee
     helper that computes for one that the system has put aside. ``keep`` is what has to live as long as somebody runs
     the function, if the arguments hold no more than its address.
     """
-    run_by(n_threads() if work >= TEAM_WORK else 1, function, work, arguments, task_work, keep)
+    run_by(threads_for(work), function, work, arguments, task_work, keep)
 
 
 def run_by(

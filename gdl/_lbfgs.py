@@ -207,6 +207,21 @@ class LBFGS(Driver):
             self.value, self.gradient = self._evaluate()
             self.evaluated_at = parameters.copy()
 
+    def take_steps(self, n_steps: int) -> float:
+        """Take an iteration, the one step of its epoch; return the loss that it began at."""
+        with HeldInterrupt() as interrupt:
+            loss = self.take_step(interrupt)
+        interrupt.check()
+        return loss
+
+    def take_step(self, interrupt: HeldInterrupt) -> float:
+        """Take an iteration, holding Ctrl-C; return the loss that it began at."""
+        self.interrupt = interrupt
+        self.evaluate_here()
+        loss = self.loss
+        self.run_epoch(interrupt, Observer())
+        return loss
+
     def run_epoch(self, interrupt: HeldInterrupt, observer: Observer) -> None:
         """Take one step downhill and learn from it."""
         self.interrupt, training, plan = interrupt, self.training, self.plan

@@ -47,8 +47,10 @@ class Steps:
                 self._start()
         else:
             self._check_in_force()
+            untouched = self._n_done == 0
             self._advance(LEARN)
-            self._adopt()
+            if not untouched:  # else nobody has had the time to write into the new centers
+                self._adopt()
         if not self._begin_step():
             return False
         self._n_done = 0

@@ -219,7 +219,7 @@ class Lloyd:
         if self.run.learned is None:
             if self.watched:
                 self.run.learned = self.run.centers.copy()
-        elif not np.array_equal(self.run.centers, self.run.learned):
+        elif self.run.centers.tobytes() != self.run.learned.tobytes():  # np.array_equal takes ten times as long
             self.run.learned = self.run.centers.copy() if self.watched else None
             self.run.converged = self.unchanged = False
             self._forget_bounds()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gdl._lbfgs import LBFGS
 from gdl.kernels import layout
-from gdl.training import NO_RATE, DivergedError, Driver, HeldInterrupt, Observer, Trainer, Training, change_rate
+from gdl.training import NO_RATE, Driver, HeldInterrupt, Observer, Trainer, Training, change_rate
 
 FITTED_ANEW = "The model was fitted anew since this loop began; begin another with model.steps()."
 
@@ -131,15 +131,6 @@ class Step:
             d.give_up_epoch()
         elif training.position == d.n_steps:
             d.finish_epoch()
-
-    def _learn_at_once(self) -> None:
-        d = self._driver
-        try:
-            self._loss = d.take_steps(1)
-        except DivergedError:
-            d.give_up_epoch()
-            self._loss = float(d.training.step_losses[self.position])
-        self._rate, self._stage = d.training.learning_rate, LEARNED
 
     # What there is to see.
 
@@ -272,15 +263,8 @@ class LBFGSStep(Step):
         self._loss = d.loss
 
     def _learn(self, interrupt: HeldInterrupt) -> None:
-        d = self._driver
-        d.interrupt = interrupt
-        d.evaluate_here()
-        loss = d.loss
-        d.run_epoch(interrupt, Observer())
-        self._loss, self._stage = loss, LEARNED
-
-    def _learn_at_once(self) -> None:
-        self.learn()
+        self._loss = self._driver.take_step(interrupt)
+        self._stage = LEARNED
 
     @property
     def gradient(self) -> NDArray[Any]:
@@ -319,7 +303,7 @@ class _Loop:
     def __init__(self, model: Any, begin: Callable[[], Driver]) -> None:
         self._model, self._begin = model, begin
         self._begun: Driver | None = None
-        self._driver: Driver | None = None  #: when all is done that comes before the first step
+        self._driver: Driver | None = None  #: from the first step to the last
         self._ended = False
 
     def _open(self) -> Driver:
@@ -345,7 +329,7 @@ class _Loop:
         training = driver.training
         if not training.reason and training.n_epochs < self._model.max_iter:
             return
-        self._ended = True
+        self._ended, self._driver = True, None
         training.reason = training.reason or "max_iter"
         driver.end()
         self._model._close(driver)
@@ -365,12 +349,15 @@ class Steps(_Loop, Iterator[Step]):
         core's cache, and each microsecond of it becomes ten.
         """
         driver, step = self._driver, self._step
-        if driver is None or self._ended or self._model._training is not driver.training:
+        if driver is None or self._model._training is not driver.training:
             driver = self._open()
         training = driver.training
         if step is not None and step._stage != LEARNED and step.number == training.step:
             if step._stage == NEW:
-                step._learn_at_once()
+                step._loss = loss = driver.take_steps(1)
+                step._rate, step._stage = training.learning_rate, LEARNED
+                if not math.isfinite(loss):
+                    driver.give_up_epoch()
             else:
                 step.learn()
         if not 0 < training.position < driver.n_steps:

@@ -310,8 +310,10 @@ def test_a_prepared_epoch_takes_any_of_its_steps(kernels, variant, dtype):
     step = in_parts.pop("step")
     losses = in_parts["step_losses"]
     epoch = kernels.PreparedEpoch(*in_parts.values())
+    assert epoch.step == -1
     for start, stop in ((0, 1), (1, 3), (3, 4)):
-        epoch.train_steps(start, stop, step + start)
+        assert epoch.train_steps(start, stop, step + start) == losses[stop - 1]
+        assert epoch.step == step + stop
         np.testing.assert_array_equal(losses[:stop], at_once["step_losses"][:stop])
         assert np.isnan(losses[stop:]).all()
     for key in ("parameters", "moments"):

@@ -307,6 +307,16 @@ class TestWhatThereIsToSee:
         with pytest.raises(AttributeError, match="has no learning rate"):
             next(iter(new("lbfgs").steps(*data))).learning_rate = 0.1
 
+    @pytest.mark.parametrize("case", ["adam", "lbfgs"])
+    def test_nothing_is_predicted_for_who_does_not_look(self, data, monkeypatch, case):
+        counts, model = [], new(case)
+        for name in ("predict_batch", "compare_batch", "learn_batch"):
+            monkeypatch.setattr(f"gdl.kernels.cpu.{name}", lambda *_, name=name: counts.append(name))
+        n_steps = sum(1 for _ in model.steps(*data))
+        assert n_steps == (12 if case == "lbfgs" else 16)
+        assert counts == []
+        assert_same(model, new(case).fit(*data))
+
     def test_the_model_is_fitted_all_along(self, data):
         model = new()
         seen = []

@@ -249,8 +249,9 @@ class StopAfter:
         train_steps = epoch.train_steps
 
         def train_and_count(*numbers):
-            train_steps(*numbers)
+            loss = train_steps(*numbers)
             self._count()
+            return loss
 
         epoch.train_steps = train_and_count
         return epoch

@@ -144,7 +144,7 @@ BY_PYTHON, TAKEN, TORN, LED = range(4)
 def note_a_call(me, call, team, seen, key, start, stop, step):
     if me == 0:
         if _team.offer(call, team, abs(key), start, stop, step) > 0 and key > 0:
-            return _team.NOT_DONE
+            return _team.NOT_DONE, 0.0
         _team.announce(me, call, team)
         seen[LED] += 1
     else:
@@ -155,13 +155,13 @@ def note_a_call(me, call, team, seen, key, start, stop, step):
             number = _team.take_offer(call, team, abs(key), number)
             start, stop, step = load(team, _team.START), load(team, _team.STOP), load(team, _team.STEP)
             if number == 0 or load(team, _team.OFFER) != number:
-                return _team.NOT_DONE
+                return _team.NOT_DONE, 0.0
             seen[TAKEN] += 1
             if stop != 2 * start or step != 3 * start:
                 seen[TORN] += 1
         _team.end_call(me, call, team)
         if me == 0:
-            return _team.outcome(call)
+            return _team.outcome(call), float(start)
 
 
 @njit(cache=False)
@@ -192,7 +192,7 @@ class TestSeries:
         deadline, n = time.monotonic() + 60, 1
         while seen[TAKEN] <= seen[BY_PYTHON] and time.monotonic() < deadline:
             n += 1
-            series.run(n, 2 * n, 3 * n)
+            assert series.run(n, 2 * n, 3 * n) == n
         assert seen[TAKEN] > seen[BY_PYTHON] > 0
         assert seen[TORN] == 0
         assert seen[LED] == n
@@ -215,7 +215,7 @@ class TestSeries:
 
     def test_who_finds_the_team_taken_computes_alone(self, team, series, seen):
         with team.taken:
-            series.run(1, 2, 3)
+            assert series.run(5, 2, 3) == 5
         assert seen[LED] == 2
 
     def test_an_error_leaves_no_call(self, team, series, monkeypatch, seen):
@@ -223,6 +223,7 @@ class TestSeries:
             note_a_call(me, call, team, *arguments)
             if me == 0:
                 raise KeyboardInterrupt
+            return 0, 0.0
 
         monkeypatch.setattr(series, "function", interrupted)
         team.call = _team.NO_CALL

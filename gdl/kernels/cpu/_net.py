@@ -48,6 +48,7 @@ DOUBLES = (
 INTEGERS = (
     "layers",  # (n_layers, 6)
     "offsets",  # ((n_layers + 1) * capacity,): where each row of X and of each layer's output starts
+    "progress",  # (1,): steps taken when the latest call ended, -1 before any has
 )
 # What an epoch is given, by dtype as above; flat, too.
 GIVEN_FLOATS = ("X", "Y", "sample_weight")
@@ -131,6 +132,7 @@ def _arrays(layers: NDArray[np.int64], capacity: int, state: State) -> dict[str,
         "panels": scratch("panels", packed_size(capacity + 16, n_panel_columns), dtype),
         "strips": scratch("strips", threads * (MAX_STRIP_ITEMS + TILE_ROWS * width + 64), dtype),
         "offsets": offsets,
+        "progress": np.full(1, -1),
         "losses": scratch("losses", capacity, np.float64),
         "partial": scratch("partial", n_strips_at_most, np.float64),
     }

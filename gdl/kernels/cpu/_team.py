@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numba import config, types
 
-from gdl.kernels._jit import inner, njit
+from gdl.kernels._jit import compiled_for, inner, njit
 from gdl.kernels.cpu._atomics import add, load, pause, store, swap_if_equal
 
 # Words of a call, those written by different threads on different cache lines.
@@ -314,8 +314,13 @@ class Team:
         self._made_for = (0, 0.0)
         self._serial = 0
 
-    def run(self, n_threads: int, function: Any, arguments: tuple[Any, ...], task_work: float, keep: Any) -> Call:
-        """Run ``function(me, call, team, *arguments)`` in this thread and the helpers; return the call."""
+    def run(
+        self, n_threads: int, function: Any, arguments: tuple[Any, ...], task_work: float, keep: Any
+    ) -> tuple[Call, Any]:
+        """Run ``function(me, call, team, *arguments)`` in this thread and the helpers.
+
+        Returns the call, and what the function returned to this thread.
+        """
         if self._made_for != (n_threads, task_work):
             self._make_words(n_threads, task_work)
         call = n_threads, function, (self.call_words, self.words, *arguments), keep
@@ -330,14 +335,14 @@ class Team:
             self._unpark(self.words.item(CALL))
             if self.alone:
                 self.call_words[ALONE] = int(self.alone)
-            function(0, *call[2])
+            result = function(0, *call[2])
         except BaseException:
             self.call, self.call_words[TICKET] = NO_CALL, QUIT << PHASE_SHIFT  # no helper waits for what is not to come
             raise
         finally:
             self._begins_after = -1
         self.alone = self.call_words.item(ALONE)
-        return call
+        return call, result
 
     def _make_words(self, n_threads: int, task_work: float) -> None:
         self._spins_per_us = self._spins_per_us or _spins_per_us()
@@ -461,9 +466,9 @@ class Series:
 
     Between two steps that a user looks at there is no more than this, and it is cold code there, where each
     microsecond becomes ten. The function is ``(me, call, team, *arguments, key, start, stop, step)``. As the leader it
-    makes an ``offer`` and returns what ``outcome`` says; with a positive key it returns NOT_DONE, having done nothing,
-    if a helper is busy, which may be on its way out of the call before. As a helper it takes offers until none comes.
-    ``n`` threads run it, whatever number is set later.
+    makes an ``offer`` and returns what ``outcome`` says and a number, the call's result; with a positive key it returns
+    NOT_DONE, having done nothing, if a helper is busy, which may be on its way out of the call before. As a helper it
+    takes offers until none comes. ``n`` threads run it, whatever number is set later.
     """
 
     call: Call | None = None  #: what the team's call is as long as its helpers wait inside the function
@@ -471,46 +476,56 @@ class Series:
     def __init__(self, n: int, function: Any, work: float, arguments: tuple[Any, ...], keep: Any) -> None:
         self.n, self.function, self.work, self.arguments, self.keep = n, function, work, arguments, keep
         self.key = new_key()
-        self.alone = functools.partial(function, 0, new_call(1), NOBODY, *arguments, -self.key)
+        alone = 0, new_call(1), NOBODY, *arguments, -self.key
+        self.compiled = compiled_for(function, *alone, 0, 0, 0)
+        self.alone = functools.partial(self.compiled, *alone)
         self.together = self.alone
         self.team = _team
+        self.thread = threading.get_ident()
 
-    def run(self, start: int, stop: int, step: int) -> None:
-        """Run the function, on several threads if there are some to be had."""
-        team = self.team
+    def run(self, start: int, stop: int, step: int) -> float:
+        """Run the function, on several threads if there are some to be had; return its result."""
+        if threading.get_ident() != self.thread:
+            self.forget()
+            self.move()
         if self.n == 1:
-            self.alone(start, stop, step)
-            return
+            result: float = self.alone(start, stop, step)[1]
+            return result
+        team = self.team
         came_to = NOT_DONE
         if team.taken.acquire(blocking=False):
             try:
                 if team.call is self.call and not team.parked and team.alone <= 0:
-                    came_to = self.together(start, stop, step)
+                    came_to, result = self.together(start, stop, step)
                 if came_to == DONE_ALONE:
                     team.alone = team.call_words.item(ALONE)
             finally:
                 team.taken.release()
-        if came_to == NOT_DONE:
-            self._run_anew(start, stop, step)
+        return self._run_anew(start, stop, step) if came_to == NOT_DONE else result
 
-    def _run_anew(self, start: int, stop: int, step: int) -> None:
+    def _run_anew(self, start: int, stop: int, step: int) -> float:
         """Run the function as ``run_by`` does, and leave its call for those that follow."""
         work, numbers = self.work * (stop - start), (start, stop, step)
         self.team = team = _team  # another after a fork
         if team.alone > work or not team.taken.acquire(blocking=False):
             team.alone -= work if team.alone > work else 0
-            self.alone(*numbers)
-            return
+            result: float = self.alone(*numbers)[1]
+            return result
         try:
             self.call = None
-            call = team.run(self.n, self.function, (*self.arguments, -self.key, *numbers), 0.0, self.keep)
-            self.together = functools.partial(self.function, 0, *call[2][:2], *self.arguments, self.key)
-            self.call = call
+            call, outcome = team.run(self.n, self.function, (*self.arguments, -self.key, *numbers), 0.0, self.keep)
+            self.together = functools.partial(self.compiled, 0, *call[2][:2], *self.arguments, self.key)
+            self.call, result = call, outcome[1]
+            return result
         except BaseException:
             team.call = NO_CALL
             raise
         finally:
             team.taken.release()
+
+    def move(self) -> None:
+        """Get ready to be run by another thread."""
+        self.thread = threading.get_ident()
 
     def forget(self) -> None:
         """Keep nobody's data alive."""

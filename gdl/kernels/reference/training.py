@@ -170,9 +170,10 @@ class PreparedEpoch:
         self.samples, self.order, self.batch_size = (X, Y, sample_weight), order, batch_size
         self.layers, self.rule, self.learning_rates = layers, rule, learning_rates
         self.state, self.step_losses = state, step_losses
+        self.step = -1  #: steps taken when the latest call ended, those not taken counted; -1 before any has
 
     def train_steps(self, start, stop, step):
-        """Take steps ``start`` to ``stop``; ``step`` were taken before the first.
+        """Take steps ``start`` to ``stop``; ``step`` were taken before the first. Return the loss of the last.
 
         Their losses are written; NaN for those not taken, after a loss that is not finite.
         """
@@ -183,7 +184,9 @@ class PreparedEpoch:
             loss = self.step_losses[s : s + 1]
             train_step(*self.samples, rows, self.layers, self.rule, rate, step + s - start, self.state, loss)
             if not math.isfinite(loss[0]):
-                return
+                break
+        self.step = step + stop - start
+        return float(self.step_losses[stop - 1])
 
 
 def loss_and_gradient(X, Y, sample_weight, layers, rule, state, loss):

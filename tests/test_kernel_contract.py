@@ -37,6 +37,7 @@ SCALARS = {
     "rate": 0.4,
     "scale": 0.05,
     "seed": 42,
+    "potential": 500.0,
     "step": 3,
     "step_size": 0.1,
     "stream": 5,
@@ -129,7 +130,7 @@ def build(name, variant, dtype):
     rng = np.random.default_rng(0)
     loss = variant.get("loss", name)
     sizes = SIZES | {"n_targets": 1 if loss == "log_loss" else SIZES["n_out"], "n_bit_patterns": 2**16}
-    sizes |= {"n_flags": 2, "n_codes": 127}
+    sizes |= {"n_bytes": 256, "n_codes": 127}
     options = {key: value for key, value in variant.items() if key not in ("hidden", "activation", "weights")}
     network = [variant.get("hidden", "tanh"), OUTPUT_ACTIVATIONS.get(loss, "identity")]
     layers = layout.layer_table([sizes["n_in"], N_HIDDEN, sizes["n_out"]], network)

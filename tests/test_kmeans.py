@@ -482,7 +482,7 @@ def screened_shares(monkeypatch):
 
     def screen(*arguments):
         screen_samples(*arguments)
-        shares.append(arguments[-1].mean())
+        shares.append(np.unpackbits(arguments[-1]).mean())
 
     monkeypatch.setattr(kernel_set, "screen_samples", screen)
     monkeypatch.setattr(seeding, "SCREENED_ELEMENTS", 1)
@@ -567,7 +567,7 @@ class TestSeeding:
         assert shares["noise"]
 
     def test_what_is_not_screened(self, rng, monkeypatch):
-        """Codes that take more memory than 32 times the centers, few or very many features, and copies of one."""
+        """Codes of more than 32 bytes that take more memory than 32 times the centers, few or many features, copies."""
         monkeypatch.setattr(seeding, "SCREENED_ELEMENTS", 1)
         kernel_set = kernels.load("cpu")
 
@@ -575,11 +575,13 @@ class TestSeeding:
             screen = seeding.Screen(kernel_set, X, n_clusters)
             return screen.may_improve(16, np.ones(len(X), X.dtype), np.arange(3)).size > 0
 
-        most = rng.random((32 * 4 * 18 + 1, 32), dtype=np.float32)
+        most = rng.random((32 * 4 * 18 + 1, 33), dtype=np.float32)
         assert not screens(most, 18)
+        assert screens(most[:, :32].copy(), 18)
         assert screens(most[:-1], 18)
         assert screens(most.astype(np.float64), 18)
-        assert not screens(most[:500, :31].copy(), 40)
+        assert screens(most[:500, :12].copy(), 40)
+        assert not screens(most[:500, :11].copy(), 40)
         assert not screens(rng.random((20, 2**16 + 1), dtype=np.float32), 18)
         assert not screens(np.ones((500, 32)), 40)
         monkeypatch.undo()

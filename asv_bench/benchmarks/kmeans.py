@@ -140,17 +140,18 @@ class Potentials(Measured):
         self.X, _ = uniform(shape, dtype)
         self.candidates, self.potentials = self.X[:8].copy(), np.empty(8)
         self.weights, self.limits = np.empty(0, dtype), np.zeros(1, dtype)
-        self.closest, self.owners = np.full(len(self.X), np.inf, dtype), np.zeros(len(self.X), np.int32)
+        self.closest, self.owners = np.full(len(self.X), 4096, dtype), np.zeros(len(self.X), np.int32)
         self.improves = np.empty(len(self.X), np.uint16)
-        # Older commits did not screen samples.
-        screens = "may_improve" in inspect.signature(cpu.candidate_potentials).parameters
-        self.screen = [np.empty(0, np.uint8)] if screens else []
+        # Older commits did not screen samples, or were not told the potential.
+        parameters = inspect.signature(cpu.candidate_potentials).parameters
+        optional = {"may_improve": np.empty(0, np.uint8), "potential": 4096.0 * len(self.X)}
+        self.optional = [value for name, value in optional.items() if name in parameters]
         self.loops = max(1, 4_000_000 // (8 * self.X.size))
 
     def ours(self):
         cpu.candidate_potentials(
             self.X, self.weights, self.candidates, self.closest, self.owners, self.limits,
-            *self.screen, self.potentials, self.improves,
+            *self.optional, self.potentials, self.improves,
         )  # fmt: skip
 
     def theirs(self):
@@ -234,7 +235,7 @@ class Kernels(MeasuredKernel):
             "screen_samples": lambda: (
                 cpu.screen_samples,
                 reference.screen_samples,
-                (*rounded(X), closest / 8, np.arange(8), np.empty(n, np.uint8)),
+                (*rounded(X), closest / 8, np.arange(8), np.empty(n // 8, np.uint8)),
             ),
             "seed_limits": lambda: (
                 cpu.seed_limits,

@@ -24,10 +24,11 @@ def quantized(kernels, X):
 
 
 def screened(kernels, found, closest, candidates):
-    flags = np.full(len(closest), 9, np.uint8)
+    flags = np.full(len(found[0]), 9, np.uint8)
     kernels.screen_samples(*found, closest, np.array(candidates), flags)
-    assert set(flags.tolist()) <= {0, 1}
-    return flags == 1
+    bits = np.unpackbits(flags, bitorder="little") == 1
+    assert not bits[len(closest) :].any()
+    return bits[: len(closest)]
 
 
 class TestQuantizeSamples:
@@ -89,12 +90,13 @@ class TestScreenSamples:
             candidates = rng.integers(N_MANY, size=8)
             improves, potentials = np.empty(N_MANY, np.uint16), np.empty(8)
             known = X[:0, 0], X[candidates], closest, owners, np.full(1 + number, -1, dtype)
-            kernels.candidate_potentials(X, *known, np.empty(0, np.uint8), potentials, improves)
+            kernels.candidate_potentials(X, *known, np.empty(0, np.uint8), block_sums.sum(), potentials, improves)
             flags = screened(kernels, found, closest, candidates)
             assert (improves > 0).any()
             assert flags[improves > 0].all()
             expected, expected_improves = potentials.copy(), improves.copy()
-            kernels.candidate_potentials(X, *known, flags.astype(np.uint8), potentials, improves)
+            screen = np.packbits(flags, bitorder="little")
+            kernels.candidate_potentials(X, *known, screen, block_sums.sum(), potentials, improves)
             np.testing.assert_array_equal(improves, expected_improves)
             np.testing.assert_allclose(potentials, expected, rtol=1e-5 if dtype == "float32" else 1e-12)
             kernels.add_seed(X, X[:0, 0], X[candidates[0]], improves, 0, number, closest, owners, block_sums)
@@ -133,13 +135,13 @@ class TestScreenSamples:
         tile = _codes._code_tile
 
         @njit(cache=False)
-        def call(codes, candidates, subtrahends, least):
-            return tile(codes, 0, 6, candidates, 0, subtrahends, 0, least, 0)
+        def call(codes, candidates, starts, least):
+            return tile(codes, 0, 6, candidates, 0, starts, 0, least, 0)
 
         for _ in range(20):
             codes, candidates = rng.integers(0, 127, 6 * 32, np.uint8), rng.integers(-63, 64, 6 * 32, np.int8)
-            subtrahends, least = rng.integers(-9000, 9000, 8, np.int32), rng.integers(0, 60_000, 8, np.int32)
-            arguments = codes, candidates, subtrahends, least
+            starts, least = rng.integers(-9000, 9000, 8, np.int32), rng.integers(0, 60_000, 8, np.int32)
+            arguments = codes, candidates, starts, least
             assert call(*arguments) == _codes._plain_code_tile(codes, 0, 6, candidates, 0, *arguments[2:3], 0, least, 0)
 
     def test_codes_at_their_ends(self, kernels, dtype):

@@ -57,7 +57,8 @@ class Seeding:
             self.kernels.seed_limits(self.seeds, candidates, limits)
         potentials, improves = np.full(len(candidates), np.nan), np.full(len(self.X), 2**16 - 1, np.uint16)
         arguments = self.X, self.weights, candidates, self.closest, self.owners, limits, may_improve
-        self.kernels.candidate_potentials(*arguments, potentials, improves)
+        weights = self.weights.astype(np.float64) if self.weights.size else np.ones(len(self.X))
+        self.kernels.candidate_potentials(*arguments, float(weights @ self.closest), potentials, improves)
         return potentials, improves
 
     def judge_all(self, candidates):
@@ -124,14 +125,14 @@ class TestCandidatePotentials:
         X = make_data(rng, dtype, 600, 20)
         weights, _ = make_weights(rng, dtype, 600, weighted)
         seeding = Seeding(kernels, X, weights, [0])
-        may_improve = (rng.random(600) < 0.1).astype(np.uint8)
+        may_improve = rng.random(600) < 0.1
         potentials, improves = seeding.judge_all(X[7:9])
-        left, left_improves = seeding.judge(X[7:9], np.full(1, -1, dtype), may_improve)
-        np.testing.assert_array_equal(left_improves, np.where(may_improve == 1, improves, 0))
+        left, left_improves = seeding.judge(X[7:9], np.full(1, -1, dtype), np.packbits(may_improve, bitorder="little"))
+        np.testing.assert_array_equal(left_improves, np.where(may_improve, improves, 0))
         masses = seeding.closest.astype(np.float64) * (weights.astype(np.float64) if weighted else 1.0)
         for k in range(2):
             distances = ((X.astype(np.float64) - X[7 + k]) ** 2).sum(axis=1)
-            better = (may_improve == 1) & (left_improves >> k & 1 == 1)
+            better = may_improve & (left_improves >> k & 1 == 1)
             scale = masses / np.where(seeding.closest > 0, seeding.closest, 1)
             np.testing.assert_allclose(left[k], np.where(better, scale * distances, masses).sum(), rtol=1e-5)
         assert (left > potentials).all()

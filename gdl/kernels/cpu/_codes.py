@@ -61,24 +61,37 @@ def _quad_products(builder, samples, candidates):
     return _add_pairs(builder, builder.mul(builder.zext(samples, wide), builder.sext(candidates, wide)), _SHORTS)
 
 
+def _twice_the_sums(builder, products):
+    """Twice the sums of two neighbors each, in 32 bits."""
+    if _AVX2:
+        kind = ir.FunctionType(_SUMS, [_SHORTS, _SHORTS])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx2.pmadd.wd")
+        return builder.call(function, [products, _SHORTS([2] * _SHORTS.count)])
+    sums = _add_pairs(builder, builder.sext(products, ir.VectorType(_I32, _SHORTS.count)), _SUMS)
+    return builder.add(sums, sums)
+
+
 @intrinsic
-def _code_tile(typing_context, codes, at, n_quads, candidates, c, subtrahends, s, least, i):
+def _code_tile(typing_context, codes, at, n_quads, candidates, c, starts, s, least, i):
     """Which of CODE_LANES samples any of CODE_CANDIDATES candidates may improve, a bit each.
 
     ``codes`` holds the samples from ``at`` on and ``candidates`` the candidates from ``c`` on, quad by quad, of which
-    there are ``n_quads``, an even number. Sample k is one of them where twice its product with a candidate, less the
-    candidate's number in ``subtrahends`` from ``s`` on, is at least ``least[i + k]``.
+    there are ``n_quads``, an even number. Sample k is one of them where twice its product with a candidate, and the
+    candidate's number in ``starts`` from ``s`` on, are at least ``least[i + k]``.
     """
 
     def implementation(context, builder, signature, arguments):
         v = _Builder(context, builder, types.float32)  # for what has no type: data, constants and prefetching
-        codes, candidates, subtrahends, least = (v.data(signature.args[k], arguments[k]) for k in (0, 3, 5, 7))
+        codes, candidates, starts, least = (v.data(signature.args[k], arguments[k]) for k in (0, 3, 5, 7))
         _, at, n_quads, _, c, _, s, _, i = arguments
         constant = v.constant
         codes, candidates = builder.gep(codes, [at]), builder.gep(candidates, [c])
         tile = builder.mul(n_quads, constant(_TILES_AHEAD * _BYTES.count))
         ahead = builder.gep(codes, [tile])
-        sums = [cgutils.alloca_once_value(builder, _SUMS([0] * CODE_LANES)) for _ in range(CODE_CANDIDATES)]
+        sums = [
+            cgutils.alloca_once_value(builder, _splat(builder, builder.load(builder.gep(starts, [builder.add(s, k)]))))
+            for k in map(constant, range(CODE_CANDIDATES))
+        ]
         with cgutils.for_range_slice(builder, constant(0), n_quads, constant(_DEPTH)) as (quad, _):
             first = builder.mul(quad, constant(_BYTES.count))
             v.prefetch(builder.gep(ahead, [first]))
@@ -90,28 +103,25 @@ def _code_tile(typing_context, codes, at, n_quads, candidates, c, subtrahends, s
                     candidate = builder.gep(candidates, [builder.add(place, constant(k * QUAD))])
                     candidate = builder.bitcast(_splat(builder, _load(builder, candidate, _I32)), _BYTES)
                     products.append(_quad_products(builder, values, candidate))
-                wide = ir.VectorType(_I32, _SHORTS.count)
-                product = _add_pairs(builder, builder.sext(builder.add(*products), wide), _SUMS)
+                product = _twice_the_sums(builder, builder.add(*products))
                 builder.store(builder.add(builder.load(total), product), total)
-        least = _load(builder, builder.gep(least, [i]), _SUMS)
-        some = ir.VectorType(ir.IntType(1), CODE_LANES)([0] * CODE_LANES)
-        for k, total in enumerate(sums):
-            less = _splat(builder, builder.load(builder.gep(subtrahends, [builder.add(s, constant(k))])))
+        most = builder.load(sums[0])
+        for total in sums[1:]:
             product = builder.load(total)
-            reached = builder.icmp_signed(">=", builder.sub(builder.add(product, product), less), least)
-            some = builder.or_(some, reached)
-        return builder.zext(builder.bitcast(some, ir.IntType(CODE_LANES)), _I64)
+            most = builder.select(builder.icmp_signed(">", product, most), product, most)
+        reached = builder.icmp_signed(">=", most, _load(builder, builder.gep(least, [i]), _SUMS))
+        return builder.zext(builder.bitcast(reached, ir.IntType(CODE_LANES)), _I64)
 
     i64 = types.int64
-    return types.int64(codes, i64, i64, candidates, i64, subtrahends, i64, least, i64), implementation
+    return types.int64(codes, i64, i64, candidates, i64, starts, i64, least, i64), implementation
 
 
-def _plain_code_tile(codes, at, n_quads, candidates, c, subtrahends, s, least, i):
+def _plain_code_tile(codes, at, n_quads, candidates, c, starts, s, least, i):
     size = n_quads * CODE_LANES * QUAD
     samples = codes[at : at + size].reshape(n_quads, CODE_LANES, QUAD).astype(np.int64)
     others = candidates[c : c + size].reshape(n_quads, CODE_CANDIDATES, QUAD).astype(np.int64)
     products = np.einsum("qif,qkf->ik", samples, others)
-    reached = (2 * products - subtrahends[s : s + CODE_CANDIDATES] >= least[i : i + CODE_LANES, None]).any(axis=1)
+    reached = (2 * products + starts[s : s + CODE_CANDIDATES] >= least[i : i + CODE_LANES, None]).any(axis=1)
     return int(reached @ (1 << np.arange(CODE_LANES)))
 
 

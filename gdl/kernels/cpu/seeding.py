@@ -21,6 +21,11 @@ from gdl.kernels.cpu._team import FIRST, announce, claim, close_phase, end_call,
 from gdl.kernels.cpu.clustering import chunk_start, n_chunks
 
 BLOCK = 256
+# Samples that share a byte of ``may_improve``.
+FLAGS = 8
+# Blocks that are looked through at once, as often few of their rows have to be compared, and the first tile waits for
+# them; and rows that are compared before they are judged: a multiple of any tile's.
+SPAN, BATCH = 4, 240
 MOST_CANDIDATES = 16
 # Rows that a tile may go beyond a block.
 TILE_ROOM = max(CANDIDATE_ROWS_1, CANDIDATE_ROWS_2)
@@ -47,35 +52,41 @@ def pack_candidates(candidates):
 
 
 @inner
-def candidate_distances(X, offsets, m, n, packed, first, vectors, D):
-    """Squared distances of m rows to one group of candidates, row after row.
+def candidate_distances(X, offsets, start, stop, n_offsets, n, packed, first, vectors, D):
+    """Squared distances of rows, BATCH of them or the rest, to one group of candidates, row after row.
 
-    The last tile is filled up with the last row, and asks for the rows that follow it: likely the next block's.
+    The last tile of all is filled up with the last row, and asks for the rows that follow it: likely the next block's.
     """
     lanes = VECTOR_BYTES // X.itemsize
     tile_rows = CANDIDATE_ROWS_1 if vectors == 1 else CANDIDATE_ROWS_2
-    whole = (m + tile_rows - 1) // tile_rows * tile_rows
-    for i in range(m, whole):
-        offsets[i] = offsets[m - 1]
-    for i in range(tile_rows):
-        offsets[whole + i] = offsets[m - 1] + (i + 1) * n
-    for i in range(0, m, tile_rows):
+    if stop == n_offsets:
+        whole = start + (stop - start + tile_rows - 1) // tile_rows * tile_rows
+        for i in range(stop, whole):
+            offsets[i] = offsets[stop - 1]
+        for i in range(tile_rows):
+            offsets[whole + i] = offsets[stop - 1] + (i + 1) * n
+    for i in range(start, stop, tile_rows):
         if vectors == 1:
-            candidate_tile_1(X, offsets, i, packed, first * lanes * n, n, D, i * lanes)
+            candidate_tile_1(X, offsets, i, packed, first * lanes * n, n, D, (i - start) * lanes)
         else:
-            candidate_tile_2(X, offsets, i, packed, first * lanes * n, n, D, i * 2 * lanes)
+            candidate_tile_2(X, offsets, i, packed, first * lanes * n, n, D, (i - start) * 2 * lanes)
 
 
 @inner
 def open_rows(closest, owners, limits, may_improve, start, m, rows):
     """Note which of m consecutive rows candidates may improve, and return how many.
 
-    Without branches, which would often be foretold wrongly; limits are looked up for rows that pass the screen.
+    Without branches, which would often be foretold wrongly, but for groups of rows that all fail the screen; limits are
+    looked up for rows that pass it.
     """
     n_open = 0
-    for i in range(start, start + m):
-        rows[n_open] = i
-        n_open += may_improve[i] if may_improve.size > 0 else 1
+    for first in range(start, start + m, FLAGS):
+        flags = np.int64(may_improve[first // FLAGS]) if may_improve.size > 0 else 255
+        if flags == 0:
+            continue
+        for i in range(first, min(first + FLAGS, start + m)):
+            rows[n_open] = i
+            n_open += flags >> (i - first) & 1
     n_left = 0
     for r in range(n_open):
         rows[n_left] = rows[r]
@@ -84,47 +95,36 @@ def open_rows(closest, owners, limits, may_improve, start, m, rows):
 
 
 @inner
-def settled_mass(closest, sample_weight, start, m, rows, n_open, masses):
-    """Sum of the weighted distances of m consecutive rows, but for the open ones."""
-    for i in range(m):
-        weight = 1.0 if sample_weight.size == 0 else np.float64(sample_weight[start + i])
-        masses[i] = weight * np.float64(closest[start + i])
-    for r in range(n_open):
-        masses[rows[r] - start] = 0
-    return weighted_sum(masses, part(masses, 0, 0), 0, m)
-
-
-@inner
-def potentials_by_tiles(
-    X, n, start, m, sample_weight, packed, k, closest, owners, limits, may_improve, potentials, p, improves, offsets,
-    rows, masses, D,
+def gains_by_tiles(
+    X, n, start, m, sample_weight, packed, k, closest, owners, limits, may_improve, gains, p, improves, offsets, rows,
+    D,
 ):  # fmt: skip
     """Judge k candidates by m consecutive rows, lanes over candidates; rows that none can improve are left out."""
     lanes = VECTOR_BYTES // X.itemsize
     vectors = (k + lanes - 1) // lanes
     n_open = open_rows(closest, owners, limits, may_improve, start, m, rows)
-    settled = settled_mass(closest, sample_weight, start, m, rows, n_open, masses)
-    for c in range(vectors * lanes):
-        potentials[p + c] += settled
     for i in range(start, start + m):
         improves[i] = 0
     for r in range(n_open):
         offsets[r] = rows[r] * n
-    if n_open == 0:
-        return
-    for first in range(0, vectors, 2):
-        group = min(2, vectors - first)
-        candidate_distances(X, offsets, n_open, n, packed, first, group, D)
-        for vector in range(group):
-            at, stride = (first + vector) * lanes, group * lanes
-            if sample_weight.size == 0:
-                judge_rows(
-                    D, vector * lanes, stride, rows, n_open, closest, sample_weight, potentials, p + at, improves, at
-                )
-            else:
-                weighted_judge_rows(
-                    D, vector * lanes, stride, rows, n_open, closest, sample_weight, potentials, p + at, improves, at
-                )
+    for begin in range(0, n_open, BATCH):
+        end = min(begin + BATCH, n_open)
+        batch = part(rows, begin, end - begin)
+        for first in range(0, vectors, 2):
+            group = min(2, vectors - first)
+            candidate_distances(X, offsets, begin, end, n_open, n, packed, first, group, D)
+            for vector in range(group):
+                at, stride = (first + vector) * lanes, group * lanes
+                if sample_weight.size == 0:
+                    judge_rows(
+                        D, vector * lanes, stride, batch, end - begin, closest, sample_weight, gains, p + at, improves,
+                        at,
+                    )  # fmt: skip
+                else:
+                    weighted_judge_rows(
+                        D, vector * lanes, stride, batch, end - begin, closest, sample_weight, gains, p + at, improves,
+                        at,
+                    )  # fmt: skip
 
 
 @inner
@@ -141,8 +141,8 @@ def turn_rows(X, n, start, m, T):
 
 
 @inner
-def potentials_by_lanes(
-    X, n, start, m, sample_weight, candidates, k, closest, potentials, p, improves, T, near, weights, sums, bits
+def gains_by_lanes(
+    X, n, start, m, sample_weight, candidates, k, closest, gains, p, improves, T, near, weights, sums, bits
 ):
     """Judge k candidates by m consecutive rows, lanes over samples."""
     lanes = VECTOR_BYTES // X.itemsize
@@ -157,7 +157,7 @@ def potentials_by_lanes(
         if rows == width and sample_weight.size == 0:
             candidate_lanes(T, candidates, k, n, closest, weights, first, sums, improves)
             continue
-        near[:] = 0  # what fills up the last vectors has no mass
+        near[:] = 0  # what fills up the last vectors gains nothing
         for r in range(rows):
             near[r] = closest[first + r]
         weighted_candidate_lanes(T, candidates, k, n, part(near, 0, width), weights, 0, sums, bits)
@@ -167,7 +167,7 @@ def potentials_by_lanes(
         total = 0.0
         for lane in range(lanes):
             total += sums[c * lanes + lane]
-        potentials[p + c] += total
+        gains[p + c] += total
 
 
 @njit
@@ -178,28 +178,30 @@ def _candidate_potentials(
     announce(me, call, team)
     lanes = VECTOR_BYTES // X.itemsize
     load = SAMPLE_VECTORS * lanes
+    blocks = (n_samples + BLOCK - 1) // BLOCK
     by_lanes = n < LIMIT_FEATURES
-    offsets, rows = np.empty(BLOCK + 2 * TILE_ROOM, np.int64), np.empty(BLOCK, np.int64)
-    D = np.empty(0 if by_lanes else (BLOCK + TILE_ROOM) * 2 * lanes, X.dtype)
-    masses, T, near = np.empty(BLOCK), np.empty(load * LIMIT_FEATURES, X.dtype), np.empty(load, X.dtype)
+    offsets, rows = np.empty(SPAN * BLOCK + 2 * TILE_ROOM, np.int64), np.empty(SPAN * BLOCK, np.int64)
+    D = np.empty(0 if by_lanes else (BATCH + TILE_ROOM) * 2 * lanes, X.dtype)
+    T, near = np.empty(load * LIMIT_FEATURES, X.dtype), np.empty(load, X.dtype)
     weights, bits, sums = np.empty(load), np.empty(load, np.uint16), np.empty(MOST_CANDIDATES * lanes)
     shared = open_phase(me, call, FIRST, chunks, 4 * n_samples * n * k)
     task = claim(me, call, FIRST, chunks, shared)
     while task >= 0:
         p = task * width
         partial[p : p + width] = 0
-        stop = chunk_start(task + 1, chunks, n_samples)
-        for start in range(chunk_start(task, chunks, n_samples), stop, BLOCK):
-            m = min(BLOCK, stop - start)
+        stop = chunk_start(task + 1, chunks, blocks)
+        for block in range(chunk_start(task, chunks, blocks), stop, SPAN):
+            start = block * BLOCK
+            m = min(min(block + SPAN, stop) * BLOCK, n_samples) - start
             if by_lanes:
-                potentials_by_lanes(
+                gains_by_lanes(
                     X, n, start, m, sample_weight, candidates, k, closest, partial, p, improves, T, near, weights,
                     sums, bits,
                 )  # fmt: skip
             else:
-                potentials_by_tiles(
+                gains_by_tiles(
                     X, n, start, m, sample_weight, packed, k, closest, owners, limits, may_improve, partial, p,
-                    improves, offsets, rows, masses, D,
+                    improves, offsets, rows, D,
                 )  # fmt: skip
         finish(call, shared)
         task = claim(me, call, FIRST, chunks, shared)
@@ -207,8 +209,10 @@ def _candidate_potentials(
     end_call(me, call, team)
 
 
-def candidate_potentials(X, sample_weight, candidates, closest, owners, limits, may_improve, potentials, improves):
-    """Potentials that candidates would leave, all in one pass; a task is a chunk of samples."""
+def candidate_potentials(
+    X, sample_weight, candidates, closest, owners, limits, may_improve, potential, potentials, improves
+):
+    """Potentials that candidates would leave, all in one pass; a task is a chunk of blocks of samples."""
     (n_samples, n), k = X.shape, len(candidates)
     lanes = VECTOR_BYTES // X.itemsize
     width = -(-k // lanes) * lanes
@@ -221,7 +225,22 @@ def candidate_potentials(X, sample_weight, candidates, closest, owners, limits, 
         writable(owners), writable(limits), writable(may_improve), chunks, partial.reshape(-1), width, improves,
     )  # fmt: skip
     run(_candidate_potentials, 4.0 * n_samples * n * k, *arguments, task_work=4.0 * n_samples * n * k / chunks)
-    potentials[:] = partial.sum(axis=0)[:k]
+    np.subtract(potential, partial.sum(axis=0)[:k], out=potentials)
+
+
+@inner
+def improved_rows(improves, bit, start, stop, rows):
+    """Note which rows a candidate improves, and return how many: four at a time, as most often it is none."""
+    m, whole = 0, start + (stop - start) // 4 * 4
+    for i in range(start, whole, 4):
+        if (improves[i] | improves[i + 1] | improves[i + 2] | improves[i + 3]) >> bit & 1:
+            for j in range(i, i + 4):
+                rows[m] = j
+                m += improves[j] >> bit & 1
+    for i in range(whole, stop):
+        rows[m] = i
+        m += improves[i] >> bit & 1
+    return m
 
 
 @njit
@@ -231,25 +250,26 @@ def _add_seed(
 ):  # fmt: skip
     announce(me, call, team)
     lanes = VECTOR_BYTES // X.itemsize
-    offsets, rows = np.empty(BLOCK + 2 * TILE_ROOM, np.int64), np.empty(BLOCK, np.int64)
-    D = np.empty((BLOCK + TILE_ROOM) * lanes, X.dtype)
+    offsets, rows = np.empty(SPAN * BLOCK + 2 * TILE_ROOM, np.int64), np.empty(SPAN * BLOCK, np.int64)
+    D = np.empty((BATCH + TILE_ROOM) * lanes, X.dtype)
     shared = open_phase(me, call, FIRST, chunks, 4 * n_samples * n)
     task = claim(me, call, FIRST, chunks, shared)
     while task >= 0:
-        for block in range(chunk_start(task, chunks, blocks), chunk_start(task + 1, chunks, blocks)):
-            start, stop = block * BLOCK, min(n_samples, (block + 1) * BLOCK)
-            m = 0
-            for i in range(start, stop):  # without a branch, which would often be foretold wrongly
-                rows[m] = i
-                m += improves[i] >> bit & 1
+        stop = chunk_start(task + 1, chunks, blocks)
+        for first in range(chunk_start(task, chunks, blocks), stop, SPAN):
+            last = min(first + SPAN, stop)
+            m = improved_rows(improves, bit, first * BLOCK, min(n_samples, last * BLOCK), rows)
             for r in range(m):
                 offsets[r] = rows[r] * n
-            if m > 0:
-                candidate_distances(X, offsets, m, n, packed, 0, 1, D)
-            for r in range(m):
-                closest[rows[r]] = D[r * lanes]
-                owners[rows[r]] = seed_number
-            block_sums[block] = weighted_sum(closest, sample_weight, start, stop)
+            for begin in range(0, m, BATCH):
+                end = min(begin + BATCH, m)
+                candidate_distances(X, offsets, begin, end, m, n, packed, 0, 1, D)
+                for r in range(begin, end):
+                    closest[rows[r]] = D[(r - begin) * lanes]
+                    owners[rows[r]] = seed_number
+            for block in range(first, last):
+                end = min(n_samples, (block + 1) * BLOCK)
+                block_sums[block] = weighted_sum(closest, sample_weight, block * BLOCK, end)
         finish(call, shared)
         task = claim(me, call, FIRST, chunks, shared)
     close_phase(me, call, chunks, shared)
@@ -337,17 +357,17 @@ def exact_least(seeds, seed, candidates, k, near, at, n, slack):
 def _seed_limits(seeds, n_seeds, n, candidates, packed, k, limits):
     lanes = VECTOR_BYTES // seeds.itemsize
     epsilon = 1.1920929e-07 if seeds.itemsize == 4 else 2.220446049250313e-16
-    offsets = np.empty(BLOCK + 2 * TILE_ROOM, np.int64)
-    D = np.empty((BLOCK + TILE_ROOM) * 2 * lanes, seeds.dtype)
+    offsets = np.empty(BATCH + 2 * TILE_ROOM, np.int64)
+    D = np.empty((BATCH + TILE_ROOM) * 2 * lanes, seeds.dtype)
     vectors = (k + lanes - 1) // lanes
-    near = np.empty(BLOCK * vectors * lanes, seeds.dtype)
-    for start in range(0, n_seeds, BLOCK):
-        m = min(BLOCK, n_seeds - start)
+    near = np.empty(BATCH * vectors * lanes, seeds.dtype)
+    for start in range(0, n_seeds, BATCH):
+        m = min(BATCH, n_seeds - start)
         for i in range(m):
             offsets[i] = (start + i) * n
         for first in range(0, vectors, 2):
             width = min(2, vectors - first) * lanes
-            candidate_distances(seeds, offsets, m, n, packed, first, width // lanes, D)
+            candidate_distances(seeds, offsets, 0, m, m, n, packed, first, width // lanes, D)
             for i in range(m):
                 for c in range(width):
                     near[(i * vectors + first) * lanes + c] = D[i * width + c]

@@ -47,13 +47,14 @@ def screen_samples(codes, norms, scale, error, closest, candidates, may_improve)
     closest : float array of shape (n_samples,)
     candidates : int64 array of shape (n_candidates,), values below n_samples
         Rows that hold the candidates.
-    may_improve : uint8 array of shape (n_samples,)
-        1 where a candidate may be closer.
+    may_improve : uint8 array of shape ((n_samples + 7) // 8,)
+        Bit ``i % 8`` of element ``i // 8`` is set where a candidate may be closer to sample i.
     """
     rounded = codes.swapaxes(1, 2).reshape(8 * len(codes), -1)[: len(closest)].astype(np.int64) - 63
     slack = (rounded.shape[1] + 4) * float(np.finfo(closest.dtype).eps)
-    may_improve[:] = 0
+    may_be_closer = np.zeros(len(closest), bool)
     for row in candidates:
         squares = norms + np.int64(norms[row]) - 2 * (rounded @ rounded[row])
         bound = scale * np.sqrt(np.maximum(squares, 0)) - 2 * error
-        may_improve[bound <= (1 + slack) * np.sqrt(closest.astype(np.float64) + 1e-30)] = 1
+        may_be_closer |= bound <= (1 + slack) * np.sqrt(closest.astype(np.float64) + 1e-30)
+    may_improve[:] = np.packbits(may_be_closer, bitorder="little")

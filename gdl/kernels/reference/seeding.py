@@ -10,7 +10,9 @@ BLOCK = 256  # samples whose potentials are kept as one sum
 MOST_CANDIDATES = 16  # bits of an element of ``improves``
 
 
-def candidate_potentials(X, sample_weight, candidates, closest, owners, limits, may_improve, potentials, improves):
+def candidate_potentials(
+    X, sample_weight, candidates, closest, owners, limits, may_improve, potential, potentials, improves
+):
     """Potential that is left if a candidate becomes a seed: ``sum_i w_i min(closest_i, ||x_i - c||^2)``.
 
     A sample need not be looked at if its distance to its own seed is at most half of the distance from that
@@ -29,21 +31,23 @@ def candidate_potentials(X, sample_weight, candidates, closest, owners, limits, 
         The number of each sample's closest seed.
     limits : float array of shape (n_clusters,)
         For each seed, a quarter of its squared distance to the closest candidate.
-    may_improve : uint8 array of shape (n_samples,), values below n_flags
-        1 for samples to be looked at. Or of shape (0,): for all of them.
+    may_improve : uint8 array of shape ((n_samples + 7) // 8,), values below n_bytes
+        Bit ``i % 8`` of element ``i // 8`` is set for each sample i to be looked at. Or of shape (0,): all are.
+    potential : float
+        Sum of ``w_i closest_i``.
     potentials : float64 array of shape (n_candidates,)
     improves : uint16 array of shape (n_samples,)
         Bit k is set where candidate k is closer than the closest seed.
     """
     may_change = closest > limits[owners]
     if may_improve.size > 0:
-        may_change &= may_improve == 1
+        may_change &= np.unpackbits(may_improve, count=len(X), bitorder="little") == 1
     weights = np.ones(len(X)) if sample_weight.size == 0 else sample_weight.astype(np.float64)
     improves[:] = 0
     for k in range(len(candidates)):
         distances = ((X - candidates[k]) ** 2).sum(axis=1)
         closer = may_change & (distances < closest)
-        potentials[k] = weights @ np.where(closer, distances, closest).astype(np.float64)
+        potentials[k] = potential - weights @ np.where(closer, closest.astype(np.float64) - distances, 0)
         improves |= closer.astype(np.uint16) << np.uint16(k)
 
 

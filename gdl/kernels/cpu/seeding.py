@@ -81,7 +81,7 @@ def open_rows(closest, owners, limits, may_improve, start, m, rows):
     """
     n_open = 0
     for first in range(start, start + m, FLAGS):
-        flags = np.int64(may_improve[first // FLAGS]) if may_improve.size > 0 else 255
+        flags = int(may_improve[first // FLAGS]) if may_improve.size > 0 else 255
         if flags == 0:
             continue
         for i in range(first, min(first + FLAGS, start + m)):

@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import Interval, validate_params
 
 from gdl import _validation, kernels
 from gdl.kmeans import KMeans
-from gdl.seeding import greedy_seeds
+from gdl.seeding import greedy_seeds, undrawn_on_failure
 
 
 @validate_params({"return_n_iter": ["boolean"]}, prefer_skip_nested_validation=False)
@@ -133,5 +133,7 @@ def kmeans_plusplus(
         raise ValueError(f"n_samples={len(X)} should be >= n_clusters={n_clusters}; choose fewer clusters.")
     weights = _validation.check_weights(sample_weight, X)
     _validation.check_total_weight(weights, "the samples")
-    rows = greedy_seeds(kernels.load(device), X, weights, n_clusters, check_random_state(random_state), n_local_trials)
+    random_state = check_random_state(random_state)
+    with undrawn_on_failure(random_state):
+        rows = greedy_seeds(kernels.load(device), X, weights, n_clusters, random_state, n_local_trials)
     return X[rows], rows

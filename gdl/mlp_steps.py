@@ -99,7 +99,8 @@ class Step:
 
     def _check_open(self, verb: str) -> None:
         """Refuse to take up a step again that has learned."""
-        if self._stage == LEARNED or self._turn != self._driver.turn:
+        taken = self.number != self._driver.training.step  # also if Ctrl-C came before the step could note it
+        if self._stage == LEARNED or taken or self._turn != self._driver.turn:
             raise RuntimeError(f"Step {self.number} has learned already and cannot {verb} again; go on to the next.")
         self._check_current()
 

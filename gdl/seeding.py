@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gdl import _validation
+
 #: Candidates that one pass over the samples judges.
 GROUP = 16
 #: Samples are summed in blocks of this many.
@@ -21,7 +23,7 @@ SCREENED_SAMPLES = 32
 #: Narrower samples, or fewer elements, are compared as fast as they are screened; of wider ones, 32 bits would not hold
 #: the squares of distances between codes.
 SCREENED_FEATURES, SCREENED_ELEMENTS = range(12, 2**16 + 1), 1_000_000
-#: Codes of so few features take no more memory a sample than what seeding keeps of it anyway.
+#: Codes of so few features take so little memory, a byte each, that the number of clusters does not matter.
 FEW_FEATURES = 32
 #: The first seeds improve many samples each.
 UNSCREENED_SEEDS = 16
@@ -41,6 +43,11 @@ def greedy_seeds(
 
     Each seed is the best of ``n_local_trials`` candidates, drawn with probability proportional to their weight
     times their squared distance to the closest seed so far: the one that leaves the smallest sum of these.
+
+    Raises
+    ------
+    ValueError
+        If a squared distance is beyond what the type of X holds.
     """
     n_trials = n_local_trials or 2 + int(math.log(n_clusters))
     seeds = np.empty(n_clusters, np.int64)
@@ -60,6 +67,8 @@ def greedy_seeds(
         if number == n_clusters - 1:
             break
         potential = block_sums.sum()
+        if not potential < math.inf:
+            _validation.check_spread(math.inf, X.dtype)
         targets = random_state.uniform(size=n_trials) * potential
         kernels.draw_samples(sample_weight, closest, block_sums, targets, rows)
         least = math.inf

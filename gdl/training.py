@@ -461,8 +461,11 @@ class Trainer(Driver):
         training, plan = self.training, self.plan
         n_samples, size = len(training.order), plan.batch_size
         losses, n_last = training.step_losses, len(training.order) - (self.n_steps - 1) * size
-        training.position, training.begun = 0, False
         training.loss = float(losses[:-1].sum() * size + losses[-1] * n_last) / n_samples
+        if not math.isfinite(training.loss):  # Ctrl-C came between the step that diverged and whoever had to see it
+            self.give_up_epoch()
+            return
+        training.position, training.begun = 0, False
         training.loss_curve.append(training.loss)
         training.t += n_samples
         training.n_epochs += 1

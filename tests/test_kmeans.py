@@ -588,7 +588,7 @@ class TestSeeding:
         assert not screens(most[:-1], 18)
 
     @pytest.mark.compiled
-    @pytest.mark.parametrize(("dtype", "scale"), [("f4", 1e-42), ("f4", 3e37), ("f8", 1e-310), ("f8", 1.9e307)])
+    @pytest.mark.parametrize(("dtype", "scale"), [("f4", 1e-42), ("f4", 1e17), ("f8", 1e-310), ("f8", 1e151)])
     def test_screening_of_extreme_numbers(self, rng, monkeypatch, dtype, scale):
         """No warning, and the same rows."""
         X = (scale * rng.uniform(-9, 9, (60, 40))).astype(dtype)
@@ -597,6 +597,16 @@ class TestSeeding:
             monkeypatch.setattr(seeding, "SCREENED_ELEMENTS", elements)
             rows.append(kmeans_plusplus(X, 20, random_state=0)[1])
         assert_array_equal(*rows)
+
+    @pytest.mark.parametrize(("dtype", "distance"), [("f4", 3e19), ("f4", 3e38), ("f8", 1.5e154)])
+    def test_samples_too_far_apart_are_refused(self, rng, dtype, distance):
+        """Not seeded as if they were endlessly far; who draws again goes on as if there was no failure."""
+        X = rng.random((60, 3)).astype(dtype)
+        X[30:] += np.array(distance, dtype)
+        random_state = np.random.RandomState(0)
+        with pytest.raises(ValueError, match="X spreads too far"):
+            kmeans_plusplus(X, 4, random_state=random_state)
+        assert random_state.rand() == np.random.RandomState(0).rand()
 
     def test_codes_of_subnormal_numbers(self, rng, monkeypatch):
         """A scale of so few units that it is off by a good part of itself is not used."""

@@ -538,6 +538,39 @@ class TestOutOfTurn:
             pass
         assert_same(model, new(case).fit(*data))
 
+    @pytest.mark.parametrize("diverges", [False, True])
+    def test_ctrl_c_between_a_step_and_its_count(self, data, diverges):
+        """The step is neither lost nor taken twice, and if it diverged, so has the fit."""
+        model = new()
+        steps = model.steps(*data)
+        first = next(steps)
+        epoch, training = steps._driver.epoch, model._training
+        whole = epoch.train_steps
+
+        def pressed(start, stop, step):
+            loss = whole(start, stop, step)
+            if diverges:
+                training.step_losses[start] = np.nan
+            epoch.train_steps = whole
+            signal.raise_signal(signal.SIGINT)
+            return loss
+
+        epoch.train_steps = pressed
+        with pytest.raises(KeyboardInterrupt):
+            next(steps)
+        assert training.step == training.position == 1
+        for part in (first.predict, first.compare, first.learn):
+            with pytest.raises(RuntimeError, match="has learned already"):
+                part()
+        if diverges:
+            with pytest.warns(UserWarning, match="diverged"):
+                assert len(list(steps)) == 3
+            assert model.loss_curve_ == [np.inf]
+            assert np.isfinite(model.parameters_).all()
+        else:
+            assert len(list(steps)) == 15
+            assert_same(model, new().fit(*data))
+
     def test_warnings_are_those_of_fit(self, data):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

@@ -232,10 +232,11 @@ class Kernels(MeasuredKernel):
             ),
             "normalize_rows": lambda: (cpu.normalize_rows, reference.normalize_rows, (X, np.empty_like(X))),
             "quantize_samples": lambda: (cpu.quantize_samples, reference.quantize_samples, rounding(X)),
+            # Room for as many flags as samples, which older commits write.
             "screen_samples": lambda: (
                 cpu.screen_samples,
                 reference.screen_samples,
-                (*rounded(X), closest / 8, np.arange(8), np.empty(n // 8, np.uint8)),
+                (*rounded(X), closest / 8, np.arange(8), np.empty(n, np.uint8)[: n // 8]),
             ),
             "seed_limits": lambda: (
                 cpu.seed_limits,

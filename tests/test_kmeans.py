@@ -598,6 +598,7 @@ class TestSeeding:
             rows.append(kmeans_plusplus(X, 20, random_state=0)[1])
         assert_array_equal(*rows)
 
+    @pytest.mark.compiled
     @pytest.mark.parametrize(("dtype", "distance"), [("f4", 3e19), ("f4", 3e38), ("f8", 1.5e154)])
     def test_samples_too_far_apart_are_refused(self, rng, dtype, distance):
         """Not seeded as if they were endlessly far; who draws again goes on as if there was no failure."""

@@ -234,6 +234,25 @@ def test_runner_is_the_one_of_the_extra():
     assert configuration()["matrix"]["req"]["pip+asv_runner"] == [extra]
 
 
+def test_other_work_fails_and_does_not_count(monkeypatch, capsys):
+    """Beside peers: a row of a higher inertia, and the mean is that of the others."""
+    peers = importlib.import_module("asv_bench.peers")
+    results = {
+        "blobs-1M-2-10": {"gdl": (1.0, 1.06), "sklearn": (9.0, 1.0)},
+        "uniform-60k-784-10": {"gdl": (1.0, 1.04), "sklearn": (3.0, 1.0), "sklearnex": (2.0, 1.2)},
+        "uniform-2M-3-100": {"gdl": (1.0, 1.0), "sklearn": (9.0, 1.06)},
+    }
+    monkeypatch.setattr(peers, "race", lambda kind, name, *_: dict(results[name]))
+    with pytest.raises(SystemExit, match="blobs-1M-2-10"):
+        peers.compare("kmeans", list(results), 1)
+    first, second, third, mean = capsys.readouterr().out.splitlines()
+    assert first.endswith("other work")
+    assert second.endswith("ratio 3.00")
+    assert "ratio" not in third
+    assert mean == "geometric mean 3.00, worst 3.00"
+    peers.compare("kmeans", list(results)[1:], 1)
+
+
 def test_ten_lines_for_your_own_script(tmp_path):
     """The page's suite, copied into an empty repository, and its commands."""
     pytest.importorskip("asv")

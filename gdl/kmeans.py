@@ -25,7 +25,7 @@ from gdl import _validation, kernels
 from gdl._clusters import FittedClusters
 from gdl._progress import ClusteringReport
 from gdl.kmeans_steps import KMeansSteps
-from gdl.lloyd import Data, Plan, Progress, Run, Runs, choose_shift, farthest, fingerprint, moments, scatter
+from gdl.lloyd import Data, Plan, Progress, Run, Runs, choose_shift, farthest, fingerprint, moments, n_filled, scatter
 from gdl.seeding import greedy_seeds, random_seeds, undrawn_on_failure
 
 ALGORITHMS = ("auto", "lloyd", "elkan", "hamerly")
@@ -487,7 +487,7 @@ class KMeans(CallbackSupportMixin, BaseKMeans):
 
     def _warn(self) -> None:
         """Say what is not well with a fit; the model is in place whatever becomes of the warning."""
-        n_found = np.count_nonzero(np.bincount(self.labels_, minlength=self.n_clusters))
+        n_found = n_filled(self.labels_, self.n_clusters)
         if n_found < self.n_clusters:
             warnings.warn(
                 f"Only {n_found} of n_clusters={self.n_clusters} clusters have samples: "

@@ -19,6 +19,9 @@ from gdl.training import HeldInterrupt
 WORTH_BOUNDS = (0.9, 0.8, 0.5)
 #: Bounds are worth a try if to compare one sample takes this many multiplications, and to compare all so many.
 BOUNDED_WORK = (512, 50_000_000)
+#: Labels that are looked at at once for clusters without samples.
+ROWS_TO_FILL = 10_000
+NONE = np.empty(0, np.intp)
 #: Rows that tell whether samples are those of before.
 ROWS_OF_A_FINGERPRINT = 64
 
@@ -135,7 +138,7 @@ class Lloyd:
             self.labels = np.empty_like(run.labels)
         self.sums, self.weights = np.empty((n_clusters, n_features)), np.empty(n_clusters)
         self.moves, self.n_reassigned, self.n_exact = np.zeros(n_clusters), np.empty(1), np.empty(1)
-        self.inertia, self.empty = math.nan, np.empty(0, np.intp)
+        self.inertia_of_labels, self.inertia, self.empty = np.empty(1), math.nan, NONE
         self.relocated = self.unchanged = False
         self.is_whole = True
         self.bounded = plan.algorithm in ("elkan", "hamerly") or (
@@ -186,8 +189,10 @@ class Lloyd:
 
     def compare(self) -> None:
         """Take the inertia from the sums, and give empty clusters a sample."""
-        self.inertia = _inertia(self.data, self.centers, self.sums, self.weights)
-        self.empty = np.flatnonzero(self.weights == 0)
+        inertia = self.inertia_of_labels
+        self.kernels.sums_inertia(self.data.scatter, self.sums, self.weights, self.data.shift, self.centers, inertia)
+        self.inertia = float(inertia[0]) / (2 if self.data.spherical else 1)
+        self.empty = NONE if self.weights.all() else np.flatnonzero(self.weights == 0)
         self.relocated = len(self.empty) > 0 and _relocate(
             self.kernels, self.data, self.centers, self.labels, self.empty, self.sums, self.weights
         )
@@ -340,6 +345,20 @@ def same_clustering(labels: NDArray[np.int32], others: NDArray[np.int32]) -> boo
     return bool((number[labels] == others).all())
 
 
+def n_filled(labels: NDArray[np.int32], n_clusters: int) -> int:
+    """Return how many clusters have samples. Most often the first rows tell; to count 1,000,000 labels takes 4 ms.
+
+    >>> n_filled(np.array([0, 2, 0], np.int32), 4)
+    2
+    """
+    filled = np.zeros(n_clusters, bool)
+    for start in range(0, len(labels), ROWS_TO_FILL):
+        filled[labels[start : start + ROWS_TO_FILL]] = True
+        if filled.all():
+            break
+    return int(np.count_nonzero(filled))
+
+
 def as_if_ended(kernels: ModuleType, data: Data, run: Run) -> Run:
     """Return a run with the same centers, and labels and inertia that belong to them."""
     ended = replace(run, labels=np.empty_like(run.labels))
@@ -359,17 +378,6 @@ def finish(kernels: ModuleType, data: Data, run: Run, assigned: bool = False) ->
     inertia = np.empty(1)
     kernels.label_inertia(data.X, data.sample_weight, run.centers, run.labels, inertia)
     run.inertia = float(inertia[0]) / (2 if data.spherical else 1)
-
-
-def _inertia(data: Data, centers: NDArray[Any], sums: NDArray[Any], weights: NDArray[Any]) -> float:
-    """Return the inertia of an iteration's labels from its sums alone.
-
-    ``sum w ||x - c||^2 = sum w ||x||^2 - 2 c s + w ||c||^2`` relative to ``shift``: no pass over the samples. In
-    float64 it is exact to 1e-16 of the scatter.
-    """
-    relative = centers.astype(np.float64) - data.shift
-    inertia = data.scatter + float((relative * (weights[:, None] * relative - 2 * sums)).sum())
-    return max(inertia, 0.0) / (2 if data.spherical else 1)
 
 
 def _relocate(

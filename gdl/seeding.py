@@ -25,6 +25,8 @@ SCREENED_SAMPLES = 32
 SCREENED_FEATURES, SCREENED_ELEMENTS = range(12, 2**16 + 1), 1_000_000
 #: Codes of so few features take so little memory, a byte each, that the number of clusters does not matter.
 FEW_FEATURES = 32
+#: To look up the seed of a narrower sample takes as long as to compare it with a candidate.
+OWNED_FEATURES = 8
 #: The first seeds improve many samples each.
 UNSCREENED_SEEDS = 16
 #: Below, what is divided by the scale may be infinite, and a subnormal scale is off by so much that codes do not fit.
@@ -53,7 +55,7 @@ def greedy_seeds(
     seeds = np.empty(n_clusters, np.int64)
     centers = np.empty((n_clusters, X.shape[1]), X.dtype)
     closest = np.full(len(X), np.inf, X.dtype)
-    owners = np.zeros(len(X), np.int32)
+    owners = np.zeros(len(X) if X.shape[1] >= OWNED_FEATURES else 0, np.int32)
     block_sums = np.empty(-(-len(X) // BLOCK))
     limits = np.empty(n_clusters, X.dtype)
     rows = np.empty(n_trials, np.int64)

@@ -36,6 +36,7 @@ SCALARS = {
     "number": 2,
     "rate": 0.4,
     "scale": 0.05,
+    "scatter": 3.0,
     "seed": 42,
     "potential": 500.0,
     "step": 3,

@@ -165,7 +165,7 @@ class Potentials(Measured):
 KERNELS = [
     "add_seed", "average_centers", "center_distances", "center_moves", "column_moments", "draw_samples",
     "label_distances", "label_inertia", "mini_batch_update", "normalize_rows", "quantize_samples",
-    "screen_samples", "seed_limits",
+    "screen_samples", "seed_limits", "sums_inertia",
 ]  # fmt: skip
 
 
@@ -242,6 +242,11 @@ class Kernels(MeasuredKernel):
                 cpu.seed_limits,
                 reference.seed_limits,
                 (centers, X[k : k + 8].copy(), np.empty(k, dtype)),
+            ),
+            "sums_inertia": lambda: (
+                cpu.sums_inertia,
+                reference.sums_inertia,
+                (float(n * d), rng.random((k, d)), np.ones(k), np.zeros(d, dtype), centers, np.empty(1)),
             ),
         }
         self.loops = 20

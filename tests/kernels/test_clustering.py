@@ -147,6 +147,25 @@ class TestLloydStep:
         np.testing.assert_allclose(sums, naive_sums, **tolerance)
         np.testing.assert_allclose(totals, naive_totals, rtol=1e-14)
 
+    @pytest.mark.parametrize("n_features", range(1, 10))
+    @pytest.mark.parametrize("n_samples", [1, 2, 15, 16, 17, 32, 33, 300])
+    @pytest.mark.parametrize("weighted", [False, True])
+    def test_whole_numbers_add_up_exactly(self, kernels, dtype, rng, n_features, n_samples, weighted):
+        """Loads of narrow rows that are full and that are not; what stands behind the last row is not added."""
+        values = rng.integers(-9, 9, (n_samples + 9, n_features)).astype(dtype)
+        values[n_samples:] = np.nan
+        X, centers = values[:n_samples], np.arange(-9, 9, 3)[:, None] * np.ones((1, n_features), dtype)
+        weights = rng.integers(0, 5, n_samples).astype(dtype) if weighted else unweighted(X)
+        shift = np.full(n_features, 2, dtype)
+        labels = np.zeros(n_samples, np.int32)
+        sums, totals, _ = lloyd_step(kernels, X, weights, shift, centers.astype(dtype), labels)
+        distances = ((X[:, None] - centers) ** 2).sum(axis=2)
+        np.testing.assert_array_equal(labels, distances.argmin(axis=1))
+        for label in range(len(centers)):
+            counted = weights[labels == label] if weighted else np.ones(np.sum(labels == label))
+            np.testing.assert_array_equal(sums[label], counted @ (X[labels == label] - 2.0))
+            assert totals[label] == counted.sum()
+
     def test_sums_are_added_up_in_float64(self, kernels):
         """Ones beside a million: in float32 they would add up to less."""
         X = np.ones((1000, 3), np.float32)
@@ -375,6 +394,28 @@ class TestDistances:
         np.testing.assert_allclose(inertia[0], expected, rtol=1e-13)
 
     @shapes
+    @pytest.mark.parametrize(("weighted", "offset"), [(True, 0.0), (False, 100.0)])
+    def test_sums_inertia(self, kernels, dtype, rng, n_samples, n_features, n_clusters, weighted, offset):
+        X, centers = make_data(rng, dtype, n_samples, n_features, n_clusters, offset)
+        weights, plain_weights = make_weights(rng, dtype, n_samples, weighted)
+        shift, labels = np.full(n_features, offset, dtype), np.zeros(n_samples, np.int32)
+        scatter = naive.inertia(X.tolist(), plain_weights, [shift.tolist()], [0] * n_samples)
+        sums, totals, _ = lloyd_step(kernels, X, weights, shift, centers, labels)
+        inertia = np.full(1, np.nan)
+        kernels.sums_inertia(scatter, sums, totals, shift, centers, inertia)
+        expected = naive.inertia(X.tolist(), plain_weights, centers.tolist(), labels.tolist())
+        np.testing.assert_allclose(inertia[0], expected, rtol=1e-5 if offset and dtype == np.float32 else 1e-12)
+
+    def test_sums_inertia_by_hand(self, kernels, dtype):
+        """Samples 3, 5 and 9 relative to 1: scatter 4 + 16 + 64. Centers 4 and 10: inertia 1 + 1 + 1, never below 0."""
+        inertia, sums, centers = np.full(1, np.nan), np.array([[6.0], [8.0]]), np.array([[4], [10]], dtype)
+        arguments = sums, np.array([2.0, 1.0]), np.ones(1, dtype), centers, inertia
+        kernels.sums_inertia(84.0, *arguments)
+        assert inertia[0] == 3
+        kernels.sums_inertia(80.0, *arguments)
+        assert inertia[0] == 0
+
+    @shapes
     @pytest.mark.parametrize("offset", [0.0, 1e3])
     def test_center_distances(self, kernels, dtype, tolerance, rng, n_samples, n_features, n_clusters, offset):
         X, centers = make_data(rng, dtype, n_samples, n_features, n_clusters, offset)
@@ -413,7 +454,9 @@ class TestDistances:
 
 
 class TestColumnMoments:
-    @pytest.mark.parametrize(("n_samples", "n_features"), [(1, 1), (2, 3), (50, 1), (33, 8), (40, 9), (20, 70)])
+    @pytest.mark.parametrize(
+        ("n_samples", "n_features"), [(1, 1), (2, 3), (50, 1), (33, 8), (40, 9), (97, 31), (20, 63), (9, 64), (20, 70)]
+    )
     @pytest.mark.parametrize("offset", [0.0, 1.0, 1e8])
     def test_against_naive(self, kernels, dtype, rng, n_samples, n_features, offset):
         X = (offset + rng.standard_normal((n_samples, n_features))).astype(dtype)

@@ -111,6 +111,15 @@ class TestCandidatePotentials:
             np.testing.assert_array_equal(seeding.judge_all(X[5:8])[0], expected)
         assert np.isfinite(expected).all()
 
+    @pytest.mark.parametrize("n_features", [1, 3, 20])
+    def test_without_owners_no_limit_counts(self, kernels, dtype, rng, n_features):
+        X = make_data(rng, dtype, 300, n_features)
+        seeding = Seeding(kernels, X, make_weights(rng, dtype, 300)[0], [0, 7])
+        expected = seeding.judge_all(X[4:9])
+        seeding.owners = seeding.owners[:0]
+        for values, others in zip(seeding.judge(X[4:9], np.full(2, np.inf, dtype)), expected, strict=True):
+            np.testing.assert_array_equal(values, others)
+
     def test_limits_are_made_use_of(self, kernels, dtype, rng):
         """Limits that set all samples apart leave all of them out, but for narrow rows, which cost less than that."""
         X = make_data(rng, dtype, 300, 20)
@@ -183,10 +192,16 @@ class TestAddSeed:
                 for x, yes, old in zip(X.tolist(), improved, before.tolist(), strict=True)
             ]
             np.testing.assert_allclose(closest, expected, rtol=rtol)
+            unowned = before.copy()
+            kernels.add_seed(X, weights, X[0], improves, bit, 9, unowned, owners[:0], block_sums)
+            np.testing.assert_array_equal(unowned, closest)
             masses = np.array(plain_weights) * closest.astype(np.float64)
             np.testing.assert_allclose(block_sums, [masses[rows].sum() for rows in blocks(n_samples)], rtol=1e-12)
 
-    @pytest.mark.parametrize(("n_samples", "n_features"), [(5, 8), (256, 9), (270, 16), (515, 33), (300, 130)])
+    @pytest.mark.parametrize(
+        ("n_samples", "n_features"),
+        [(70, 1), (515, 2), (300, 3), (257, 5), (96, 7), (5, 8), (256, 9), (270, 16), (515, 33), (300, 130)],
+    )
     @pytest.mark.parametrize(("offset", "scale"), [(0, 1), (1e3, 1), (1e6, 1), (0, 1e-6), (0, 1e6)])
     def test_a_distance_is_the_same_wherever_its_row_stands(
         self, fast_kernels, dtype, rng, n_samples, n_features, offset, scale

@@ -7,6 +7,7 @@ import numpy as np
 
 from gdl.kernels._jit import inner, njit
 from gdl.kernels.cpu._nearest import (
+    MOST_TURNED,
     ROWS_1,
     ROWS_2,
     ROWS_3,
@@ -21,6 +22,7 @@ from gdl.kernels.cpu._nearest import (
     nearest_two_tile_1,
     nearest_two_tile_2,
     nearest_two_tile_3,
+    turn_load,
 )
 from gdl.kernels.cpu._simd import VECTOR_BYTES, part, sum_of_squares
 from gdl.kernels.cpu._tile import pack_transposed
@@ -129,15 +131,26 @@ def transpose_rows(A, offsets, s, n, T):
 
 
 @inner
-def nearest(A, offsets, m, n, packed, halves, k, T, best, number, scores, numbers):
-    """Score and number of the nearest center of m rows."""
+def turn_rows(A, a, m, n, T):
+    """Write m rows that follow each other from ``a`` on feature by feature, the last again until a load is full."""
+    width = SAMPLE_VECTORS * (VECTOR_BYTES // A.itemsize)
+    if m == width and n <= MOST_TURNED:
+        turn_load(A, a, n, T)
+        return
+    samples = part(A, a, m * n)
+    for j in range(n):
+        feature = part(T, j * width, width)
+        for i in range(m):
+            feature[i] = samples[i * n + j]
+        for i in range(m, width):
+            feature[i] = feature[m - 1]
+
+
+@inner
+def nearest_by_tiles(A, offsets, m, n, packed, halves, k, best, number, scores, numbers):
+    """Score and number of the nearest center of m rows, lanes over centers."""
     pad_offsets(offsets, m)
     lanes = VECTOR_BYTES // A.itemsize
-    if uses_lanes(n):
-        for s in range(0, m, SAMPLE_VECTORS * lanes):
-            transpose_rows(A, offsets, s, n, T)
-            nearest_lanes(T, packed, k, n, scores, scores, numbers, s)
-        return
     best[: (m + PADDING) * lanes] = -np.inf
     number[: (m + PADDING) * lanes] = 0
     for panel in range(n_center_panels(A, k)):
@@ -158,7 +171,7 @@ def nearest(A, offsets, m, n, packed, halves, k, T, best, number, scores, number
 
 @inner
 def nearest_two(A, offsets, m, n, packed, halves, k, T, best, number, second, scores, seconds, numbers):
-    """``nearest`` and the score of the second nearest."""
+    """Score and number of the nearest center of m rows, and the score of the second nearest."""
     pad_offsets(offsets, m)
     lanes = VECTOR_BYTES // A.itemsize
     if uses_lanes(n):
@@ -199,19 +212,23 @@ def room_for_block(A, n):
 
 @inner
 def label_block(X, n, start, m, shift, shifted, packed, halves, k, labels, room):
-    """Label the m rows from ``start`` on; return how many labels changed.
-
-    ``room``'s offsets then say where the rows are: in its copy if they are ``shifted``, else in X.
-    """
+    """Label the m rows from ``start`` on; return how many labels changed."""
     rows, offsets, copy, T, best, number, scores, numbers = room
-    for i in range(m):
-        rows[i] = start + i
-        offsets[i] = (start + i) * n
-    A = X
+    A, a = X, start * n
     if shifted:
+        A, a = copy, 0
+        for i in range(m):
+            rows[i] = start + i
         shift_rows(X, n, rows, m, shift, copy, offsets)
-        A = copy
-    nearest(A, offsets, m, n, packed, halves, k, T, best, number, scores, numbers)
+    if uses_lanes(n):
+        load = SAMPLE_VECTORS * (VECTOR_BYTES // X.itemsize)
+        for s in range(0, m, load):
+            turn_rows(A, a + s * n, min(load, m - s), n, T)
+            nearest_lanes(T, packed, k, n, scores, scores, numbers, s)
+    else:
+        for i in range(m):
+            offsets[i] = a + i * n
+        nearest_by_tiles(A, offsets, m, n, packed, halves, k, best, number, scores, numbers)
     changed = 0
     labels = part(labels, start, m)
     for i in range(m):

@@ -22,6 +22,8 @@ from gdl.kernels.cpu._simd import TILE_ROWS, VECTOR_BYTES, _Builder
 _I32 = ir.IntType(32)
 # Vectors of samples that lanes over samples take at once.
 SAMPLE_VECTORS = 4
+# Features that samples are turned by shuffles up to.
+MOST_TURNED = 4
 # Rows of a tile for 1, 2 and 3 vectors of centers: 12 accumulators or so (24 of 32 registers), never fewer than 8.
 ROWS_1, ROWS_2, ROWS_3 = 2 * TILE_ROWS, TILE_ROWS * 3 // 2, TILE_ROWS
 # Rows of a tile of candidates, of one vector and of two. Four rows of one vector wait for their own additions: 0.33 ns
@@ -204,6 +206,48 @@ def _plain_best_lane(two):
     return best_lane
 
 
+@intrinsic
+def _turn_load(typing_context, A, a, n, T):
+    """Write SAMPLE_VECTORS vectors of samples feature by feature, by shuffles; the samples follow each other from a on.
+
+    For at most MOST_TURNED features, else it does nothing: a switch over what is known when it is compiled. 1,000,000
+    samples of 2 took 0.7 ms and in loops 2.0, of 3 0.9 and 1.9 (one core, Zen 3).
+    """
+
+    def implementation(context, builder, signature, arguments):
+        A, a, n, T = arguments
+        v = _Builder(context, builder, signature.args[0].dtype)
+        A, T = v.at(v.data(signature.args[0], A), a), v.data(signature.args[3], T)
+        end = builder.append_basic_block("turned")
+        switch = builder.switch(n, end)
+        for n_features in range(1, MOST_TURNED + 1):
+            block = builder.append_basic_block(f"turn_{n_features}")
+            switch.add_case(v.constant(n_features), block)
+            builder.position_at_end(block)
+            rows = ir.VectorType(v.scalar, v.lanes * n_features)
+            for vector in range(SAMPLE_VECTORS):
+                samples = builder.load(builder.bitcast(v.at(A, v.constant(vector * rows.count)), rows.as_pointer()))
+                samples.align = v.item
+                for j in range(n_features):
+                    places = [j + n_features * lane for lane in range(v.lanes)]
+                    feature = builder.shuffle_vector(
+                        samples, samples, ir.Constant(ir.VectorType(_I32, v.lanes), places)
+                    )
+                    v.store(feature, v.at(T, v.constant((j * SAMPLE_VECTORS + vector) * v.lanes)))
+            builder.branch(end)
+        builder.position_at_end(end)
+        return context.get_dummy_value()
+
+    i = types.int64
+    return types.void(A, i, i, T), implementation
+
+
+def _plain_turn_load(A, a, n, T):
+    width = SAMPLE_VECTORS * lanes_of(A.itemsize)
+    if n <= MOST_TURNED:
+        T[: n * width] = A[a : a + n * width].reshape(width, n).T.ravel()
+
+
 def _nearest_lanes(two):
     """Make the intrinsic that compares SAMPLE_VECTORS vectors of samples with all centers, by differences.
 
@@ -232,10 +276,10 @@ def _nearest_lanes(two):
                 row = v.at(T, builder.mul(features.index, width))
                 for j in vectors:
                     difference = builder.fsub(v.load(v.at(row, step[j])), value)
-                    builder.store(v.fma(difference, difference, builder.load(sums[j])), sums[j])
+                    builder.store(v.fma(builder.fneg(difference), difference, builder.load(sums[j])), sums[j])
             number = v.splat(builder.sitofp(centers.index, v.scalar))
             for j in vectors:
-                score, old = builder.fneg(builder.load(sums[j])), builder.load(top[j])
+                score, old = builder.load(sums[j]), builder.load(top[j])
                 higher = builder.fcmp_ordered(">", score, old)
                 if two:
                     lower = builder.select(higher, old, score)
@@ -516,6 +560,7 @@ nearest_two_tile_1, nearest_two_tile_2, nearest_two_tile_3 = (
     _make_tile(rows, vectors, True) for vectors, rows in enumerate((ROWS_1, ROWS_2, ROWS_3), 1)
 )
 best_lane, best_two_lane = map(_plain_best_lane if config.DISABLE_JIT else _best_lane, (False, True))
+turn_load = _plain_turn_load if config.DISABLE_JIT else _turn_load
 nearest_lanes, nearest_two_lanes = map(_plain_nearest_lanes if config.DISABLE_JIT else _nearest_lanes, (False, True))
 _make_candidate_tile = _plain_candidate_tile if config.DISABLE_JIT else _candidate_tile
 candidate_tile_1, candidate_tile_2 = map(_make_candidate_tile, (CANDIDATE_ROWS_1, CANDIDATE_ROWS_2), (1, 2))

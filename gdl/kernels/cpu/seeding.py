@@ -4,6 +4,7 @@ import numpy as np
 
 from gdl.kernels._jit import inner, njit
 from gdl.kernels.cpu._arrays import flat, writable
+from gdl.kernels.cpu._comparison import turn_rows
 from gdl.kernels.cpu._nearest import (
     CANDIDATE_ROWS_1,
     CANDIDATE_ROWS_2,
@@ -12,6 +13,7 @@ from gdl.kernels.cpu._nearest import (
     candidate_tile_1,
     candidate_tile_2,
     judge_rows,
+    nearest_lanes,
     squared_distance,
     weighted_candidate_lanes,
     weighted_judge_rows,
@@ -87,8 +89,8 @@ def open_rows(closest, owners, limits, may_improve, start, m, rows):
         for i in range(first, min(first + FLAGS, start + m)):
             rows[n_open] = i
             n_open += flags >> (i - first) & 1
-    n_left = 0
-    for r in range(n_open):
+    n_left = n_open if owners.size == 0 else 0
+    for r in range(n_open if owners.size > 0 else 0):
         rows[n_left] = rows[r]
         n_left += closest[rows[r]] > limits[owners[rows[r]]]
     return n_left
@@ -128,19 +130,6 @@ def gains_by_tiles(
 
 
 @inner
-def turn_rows(X, n, start, m, T):
-    """Write m consecutive rows feature by feature, the last one again and again until a load is full."""
-    width = SAMPLE_VECTORS * (VECTOR_BYTES // X.itemsize)
-    samples = part(X, start * n, m * n)
-    for j in range(n):
-        feature = part(T, j * width, width)
-        for i in range(m):
-            feature[i] = samples[i * n + j]
-        for i in range(m, width):
-            feature[i] = feature[m - 1]
-
-
-@inner
 def gains_by_lanes(
     X, n, start, m, sample_weight, candidates, k, closest, gains, p, improves, T, near, weights, sums, bits
 ):
@@ -150,7 +139,7 @@ def gains_by_lanes(
     sums[: k * lanes] = 0
     for first in range(start, start + m, width):
         rows = min(width, start + m - first)
-        turn_rows(X, n, first, rows, T)
+        turn_rows(X, first * n, rows, n, T)
         weights[:] = 1
         for r in range(rows if sample_weight.size > 0 else 0):
             weights[r] = sample_weight[first + r]
@@ -229,44 +218,94 @@ def candidate_potentials(
 
 
 @inner
-def improved_rows(improves, bit, start, stop, rows):
-    """Note which rows a candidate improves, and return how many: four at a time, as most often it is none."""
-    m, whole = 0, start + (stop - start) // 4 * 4
-    for i in range(start, whole, 4):
-        if (improves[i] | improves[i + 1] | improves[i + 2] | improves[i + 3]) >> bit & 1:
-            for j in range(i, i + 4):
-                rows[m] = j
-                m += improves[j] >> bit & 1
-    for i in range(whole, stop):
-        rows[m] = i
-        m += improves[i] >> bit & 1
+def n_improved(improves, bit, start, stop):
+    """How many rows a candidate improves."""
+    m, flags = 0, part(improves, start, stop - start)
+    for i in range(stop - start):
+        m += flags[i] >> bit & 1
     return m
+
+
+@inner
+def improved_rows(improves, bit, start, stop, rows):
+    """Note which rows a candidate improves, and return how many. Without branches, which are foretold wrongly.
+
+    With four rows looked at at once, of which most often it improves none, 2,000,000 took 1.1 to 3.6 ms; now 0.9.
+    """
+    m, flags = 0, part(improves, start, stop - start)
+    for i in range(stop - start):
+        rows[m] = start + i
+        m += flags[i] >> bit & 1
+    return m
+
+
+@inner
+def adopt_by_tiles(X, n, rows, m, packed, seed_number, closest, owners, offsets, D):
+    """Give a seed the m rows that it improves, compared in tiles."""
+    lanes = VECTOR_BYTES // X.itemsize
+    for r in range(m):
+        offsets[r] = rows[r] * n
+    for begin in range(0, m, BATCH):
+        end = min(begin + BATCH, m)
+        candidate_distances(X, offsets, begin, end, m, n, packed, 0, 1, D)
+        for r in range(begin, end):
+            closest[rows[r]] = D[(r - begin) * lanes]
+            if owners.size > 0:
+                owners[rows[r]] = seed_number
+
+
+@inner
+def adopt_by_lanes(X, n, start, stop, seed, improves, bit, seed_number, closest, owners, T, scores, numbers):
+    """Give a seed the rows that it improves, lanes over samples; loads of which it improves none are left out.
+
+    Ten seeds of 1,000,000 rows of 2 took 44 ms in tiles and take 20 so (one core, Zen 3). A hundred of 2,000,000 of 3,
+    of which each improves fewer and fewer rows, take 780 so and 610 if those below a tenth go in tiles.
+    """
+    width = SAMPLE_VECTORS * (VECTOR_BYTES // X.itemsize)
+    for first in range(start, stop, width):
+        m = min(width, stop - first)
+        flags, found = part(improves, first, m), np.uint16(0)
+        for r in range(m):
+            found |= flags[r]
+        if not found >> bit & 1:
+            continue
+        turn_rows(X, first * n, m, n, T)
+        nearest_lanes(T, seed, 1, n, scores, scores, numbers, 0)
+        near = part(closest, first, m)
+        for r in range(m):
+            near[r] = abs(scores[r]) if flags[r] >> bit & 1 else near[r]
+        if owners.size > 0:
+            own = part(owners, first, m)
+            for r in range(m):
+                own[r] = seed_number if flags[r] >> bit & 1 else own[r]
 
 
 @njit
 def _add_seed(
-    me, call, team, X, n_samples, n, sample_weight, packed, improves, bit, seed_number, closest, owners,
+    me, call, team, X, n_samples, n, sample_weight, seed, packed, improves, bit, seed_number, closest, owners,
     blocks, chunks, block_sums,
 ):  # fmt: skip
     announce(me, call, team)
     lanes = VECTOR_BYTES // X.itemsize
+    load = SAMPLE_VECTORS * lanes
+    by_lanes = n < LIMIT_FEATURES
     offsets, rows = np.empty(SPAN * BLOCK + 2 * TILE_ROOM, np.int64), np.empty(SPAN * BLOCK, np.int64)
     D = np.empty((BATCH + TILE_ROOM) * lanes, X.dtype)
+    T, scores, numbers = np.empty(load * LIMIT_FEATURES, X.dtype), np.empty(load, X.dtype), np.empty(load, X.dtype)
     shared = open_phase(me, call, FIRST, chunks, 4 * n_samples * n)
     task = claim(me, call, FIRST, chunks, shared)
     while task >= 0:
         stop = chunk_start(task + 1, chunks, blocks)
         for first in range(chunk_start(task, chunks, blocks), stop, SPAN):
             last = min(first + SPAN, stop)
-            m = improved_rows(improves, bit, first * BLOCK, min(n_samples, last * BLOCK), rows)
-            for r in range(m):
-                offsets[r] = rows[r] * n
-            for begin in range(0, m, BATCH):
-                end = min(begin + BATCH, m)
-                candidate_distances(X, offsets, begin, end, m, n, packed, 0, 1, D)
-                for r in range(begin, end):
-                    closest[rows[r]] = D[(r - begin) * lanes]
-                    owners[rows[r]] = seed_number
+            start, end = first * BLOCK, min(n_samples, last * BLOCK)
+            if by_lanes and 10 * n_improved(improves, bit, start, end) > end - start:
+                adopt_by_lanes(
+                    X, n, start, end, seed, improves, bit, seed_number, closest, owners, T, scores, numbers
+                )  # fmt: skip
+            else:
+                m = improved_rows(improves, bit, start, end, rows)
+                adopt_by_tiles(X, n, rows, m, packed, seed_number, closest, owners, offsets, D)
             for block in range(first, last):
                 end = min(n_samples, (block + 1) * BLOCK)
                 block_sums[block] = weighted_sum(closest, sample_weight, block * BLOCK, end)
@@ -302,8 +341,9 @@ def add_seed(X, sample_weight, seed, improves, bit, number, closest, owners, blo
     """Distances of the samples that a new seed improves, and all blocks' sums; a task is a chunk of blocks."""
     n_samples, n = X.shape
     blocks, chunks = len(block_sums), n_chunks(n_samples, 1)
+    seed = writable(seed)
     arguments = (
-        flat(X), n_samples, n, writable(sample_weight), pack_candidates(writable(seed).reshape(1, -1)),
+        flat(X), n_samples, n, writable(sample_weight), seed, pack_candidates(seed.reshape(1, -1)),
         writable(improves), bit, number, closest, owners, blocks, chunks, block_sums,
     )  # fmt: skip
     run(_add_seed, 4.0 * n_samples * n, *arguments, task_work=4.0 * n_samples * n / chunks)

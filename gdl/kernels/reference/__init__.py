@@ -13,6 +13,7 @@ from gdl.kernels.reference.clustering import (
     lloyd_step,
     mini_batch_update,
     normalize_rows,
+    sums_inertia,
 )
 from gdl.kernels.reference.dense import (
     dense_bias_gradient,
@@ -98,6 +99,7 @@ __all__ = [
     "sgd_step",
     "softmax",
     "squared_error",
+    "sums_inertia",
     "train_epoch",
     "train_step",
 ]

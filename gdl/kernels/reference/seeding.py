@@ -28,7 +28,7 @@ def candidate_potentials(
         At most 16.
     closest : float array of shape (n_samples,)
     owners : int32 array of shape (n_samples,), values below n_clusters
-        The number of each sample's closest seed.
+        The number of each sample's closest seed. Or of shape (0,): no sample is left out by its seed.
     limits : float array of shape (n_clusters,)
         For each seed, a quarter of its squared distance to the closest candidate.
     may_improve : uint8 array of shape ((n_samples + 7) // 8,), values below n_bytes
@@ -39,7 +39,7 @@ def candidate_potentials(
     improves : uint16 array of shape (n_samples,)
         Bit k is set where candidate k is closer than the closest seed.
     """
-    may_change = closest > limits[owners]
+    may_change = closest > (limits[owners] if owners.size > 0 else 0)
     if may_improve.size > 0:
         may_change &= np.unpackbits(may_improve, count=len(X), bitorder="little") == 1
     weights = np.ones(len(X)) if sample_weight.size == 0 else sample_weight.astype(np.float64)
@@ -67,13 +67,14 @@ def add_seed(X, sample_weight, seed, improves, bit, number, closest, owners, blo
     closest : float array of shape (n_samples,)
         Updated in place.
     owners : int32 array of shape (n_samples,)
-        Updated in place.
+        Updated in place. Or of shape (0,): nobody asks.
     block_sums : float64 array of shape ((n_samples + 255) // 256,)
         Sum of ``w_i closest_i`` over each block of 256 samples.
     """
     improved = (improves >> np.uint16(bit)) & 1 == 1
     closest[improved] = ((X[improved] - seed) ** 2).sum(axis=1)
-    owners[improved] = number
+    if owners.size > 0:
+        owners[improved] = number
     weights = np.ones(len(X)) if sample_weight.size == 0 else sample_weight.astype(np.float64)
     for block in range(_n_blocks(len(X))):
         rows = slice(block * BLOCK, (block + 1) * BLOCK)

@@ -81,8 +81,8 @@ def check_inputs(estimator: Any, X: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
     return checked
 
 
-def is_plain(X: Any, dtype: Any, known: dict[str, Any] | None) -> bool:
-    """Whether X is as kernels take it: finite, and in agreement with what is ``known`` of the features.
+def is_plain(X: Any, dtype: Any, known: dict[str, Any] | None, values: bool = True) -> bool:
+    """Whether X is as kernels take it: finite, if ``values`` are to be looked at, and as what is ``known`` of it says.
 
     scikit-learn's checks find the same in 0.7 ms, ten epochs of a small network. They are left with what is not plain,
     and with the messages.
@@ -94,7 +94,7 @@ def is_plain(X: Any, dtype: Any, known: dict[str, Any] | None) -> bool:
         and X.dtype in (dtype if isinstance(dtype, tuple) else (dtype,))
         and X.flags.c_contiguous
         and (known is None or known == {"n_features_in_": X.shape[1]})
-        and adds_up(X)
+        and (not values or adds_up(X))
     )
 
 
@@ -143,10 +143,10 @@ def check_samples(
 
 
 def check_unlabelled(
-    estimator: Any, X: Any, dtype: Any, known: dict[str, Any] | None = None
+    estimator: Any, X: Any, dtype: Any, known: dict[str, Any] | None = None, values: bool = True
 ) -> tuple[NDArray[Any], dict[str, Any]]:
-    """``check_samples`` for X alone."""
-    if is_plain(X, dtype, known):
+    """``check_samples`` for X alone; its ``values`` need not be looked at if the caller will."""
+    if is_plain(X, dtype, known, values):
         return X, known or {"n_features_in_": X.shape[1]}
     check_dense(estimator, X)
     stand_in = object.__new__(type(estimator))

@@ -64,6 +64,8 @@ class BaseKMeans(FittedClusters):
     }
     #: What ``n_init="auto"`` means for first centers that may be bad.
     _n_init_of_random: ClassVar[int]
+    #: Whether NaN and infinity are found in the moments of the features, without a pass of its own over the samples.
+    _measures_values: ClassVar[bool] = False
 
     n_clusters: int
     init: Any
@@ -92,7 +94,8 @@ class BaseKMeans(FittedClusters):
     def _check_samples(self, X: Any, sample_weight: Any) -> tuple[NDArray[Any], NDArray[Any], dict[str, Any]]:
         """Return samples and weights of a fit as arrays, and what there is to know of X's features."""
         _validation.check_device(self.device)
-        X, known = _validation.check_unlabelled(self, X, (np.float64, np.float32))
+        values = self.metric == "cosine" or not self._measures_values
+        X, known = _validation.check_unlabelled(self, X, (np.float64, np.float32), values=values)
         if len(X) < self.n_clusters:
             raise ValueError(
                 f"n_samples={len(X)} should be >= n_clusters={self.n_clusters}; choose fewer clusters or pass more "
@@ -285,6 +288,7 @@ class KMeans(CallbackSupportMixin, BaseKMeans):
         "algorithm": [StrOptions(set(ALGORITHMS))],
     }
     _n_init_of_random: ClassVar[int] = 10
+    _measures_values: ClassVar[bool] = True
 
     copy_x: bool
     algorithm: str
@@ -404,6 +408,8 @@ class KMeans(CallbackSupportMixin, BaseKMeans):
         X, weights, spherical = task.X, task.sample_weight, self.metric == "cosine"
         with np.errstate(over="ignore", invalid="ignore"):  # what is infinite is refused
             mean, variance = moments(kernel_set, X)
+            if not np.isfinite(variance).all():  # NaN or infinity, refused by name, or samples far apart, see below
+                _validation.check_unlabelled(self, X, X.dtype)
             shift = np.zeros(X.shape[1], X.dtype) if spherical else choose_shift(mean, variance, X.dtype)
             spread = len(X) * float((variance + (mean - shift) ** 2).sum())
         total = scatter(kernel_set, X, weights, shift) if weights.size or not np.isfinite(spread) else spread

@@ -265,6 +265,18 @@ def test_bad_data_leaves_the_clusters_alone(data, metric, change, message):
         KMeans(3, metric=metric).fit(*change(X))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [(0, 0), (0, 2), (17, 1), (29, 2)])
+def test_one_number_that_is_none_is_found_wherever_it_is(data, dtype, value, place):
+    X = data[0].astype(dtype)
+    X[place] = value
+    message = "Input X contains NaN" if np.isnan(value) else "Input X contains infinity"
+    for call in (KMeans(3).fit, KMeans(3, algorithm="elkan").steps, KMeans(3, metric="cosine").fit):
+        with pytest.raises(ValueError, match=message):
+            call(X)
+
+
 def test_rows_without_a_direction(data):
     X = data[0].copy()
     model = KMeans(3, metric="cosine", random_state=0).fit(X)

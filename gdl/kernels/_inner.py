@@ -9,8 +9,9 @@ the outermost links them all, once, and optimizes the whole.
 from __future__ import annotations
 
 import gc
-from typing import Any
+from typing import Any, ClassVar
 
+from numba.core import types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder, Flags
 from numba.core.typed_passes import InlineOverloads, NopythonRewrites
@@ -83,13 +84,38 @@ class KernelFlags(Flags):
         return same
 
 
+class TypingContext:
+    """Numba's typing context, which remembers what a call of one of Numba's own functions with certain types comes to.
+
+    All ninety functions of a training step add integers and index vectors, and Numba goes through its rules each time:
+    3,800 times for 190 different calls. A first fit took 11.6 s, and 10.1 remembering them.
+    """
+
+    _found: ClassVar[dict[Any, Any]] = {}
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    def resolve_function_type(self, function: Any, args: Any, kws: Any) -> Any:
+        """Return the signature of a call; None if there is no such function."""
+        if type(function) is not types.Function or kws or not all(each.is_precise() for each in args):
+            return self._context.resolve_function_type(function, args, kws)
+        signature = self._found.get((function, args))
+        if signature is None:
+            signature = self._found[function, args] = self._context.resolve_function_type(function, args, kws)
+        return signature
+
+
 class KernelCompiler(CompilerBase):
     """Numba's ordinary pipeline, into a ``KernelLibrary``."""
 
     library: type[JITCodeLibrary] = KernelLibrary
 
     def __init__(self, typing: Any, target: Any, library: Any, args: Any, result: Any, flags: Any, local: Any) -> None:
-        super().__init__(typing, target, library, args, result, KernelFlags(flags), local)
+        super().__init__(TypingContext(typing), target, library, args, result, KernelFlags(flags), local)
 
     def compile_extra(self, function: Any) -> Any:
         """Compile a function, without looking for garbage in the meantime: that takes 5 % of it."""

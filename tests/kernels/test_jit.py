@@ -1,11 +1,15 @@
 """How kernels are compiled."""
 
 import gc
+import operator
 
+import numpy as np
 import pytest
+from numba import types
 from numba.core.compiler import Flags
+from numba.core.typing import Context
 
-from gdl.kernels._inner import KernelFlags
+from gdl.kernels._inner import KernelFlags, TypingContext
 from gdl.kernels._jit import inner, njit
 
 pytestmark = pytest.mark.compiled
@@ -36,6 +40,35 @@ def test_inner_functions_of_inner_functions_are_linked():
 def test_a_constant_is_an_integer_like_any_other():
     kernel()(5)
     assert len(twice.signatures) == 1
+
+
+def test_numba_is_asked_once_what_a_call_comes_to(monkeypatch):
+    asked, resolve = [], Context.resolve_function_type
+
+    def resolve_function_type(context, function, args, kws):
+        asked.append((getattr(function, "typing_key", None), args))
+        return resolve(context, function, args, kws)
+
+    @inner
+    def times(a, b):
+        return a * b
+
+    def products():
+        @njit(cache=False)
+        def compute(a, b):
+            return times(a, b) * b
+
+        return compute
+
+    monkeypatch.setattr(TypingContext, "_found", {})
+    monkeypatch.setattr(Context, "resolve_function_type", resolve_function_type)
+    for _ in range(2):
+        results = products()(3, 5), products()(3, 0.5), products()(np.float32(3), np.float32(0.5))
+        assert [(type(result), result) for result in results] == [(int, 75), (float, 0.75), (float, 0.75)]
+    float64, float32, int64 = types.float64, types.float32, types.int64
+    multiplied = [args for key, args in asked if key is operator.mul]
+    for args in ((int64, int64), (int64, float64), (float64, float64), (float32, float32)):
+        assert multiplied.count(args) == 1
 
 
 @pytest.mark.parametrize("enabled", [True, False])

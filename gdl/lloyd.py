@@ -21,9 +21,10 @@ WORTH_BOUNDS = (0.9, 0.8, 0.5)
 BOUNDED_WORK = (512, 50_000_000)
 #: Labels that are looked at at once for clusters without samples.
 ROWS_TO_FILL = 10_000
-NONE = np.empty(0, np.intp)
 #: Rows that tell whether samples are those of before.
 ROWS_OF_A_FINGERPRINT = 64
+NO_CLUSTERS = np.empty(0, np.intp)
+NO_CLUSTERS.flags.writeable = False  # all runs show it
 
 
 class Plan(NamedTuple):
@@ -138,7 +139,7 @@ class Lloyd:
             self.labels = np.empty_like(run.labels)
         self.sums, self.weights = np.empty((n_clusters, n_features)), np.empty(n_clusters)
         self.moves, self.n_reassigned, self.n_exact = np.zeros(n_clusters), np.empty(1), np.empty(1)
-        self.inertia_of_labels, self.inertia, self.empty = np.empty(1), math.nan, NONE
+        self.inertia_of_labels, self.inertia, self.empty = np.empty(1), math.nan, NO_CLUSTERS
         self.relocated = self.unchanged = False
         self.is_whole = True
         self.bounded = plan.algorithm in ("elkan", "hamerly") or (
@@ -192,7 +193,7 @@ class Lloyd:
         inertia = self.inertia_of_labels
         self.kernels.sums_inertia(self.data.scatter, self.sums, self.weights, self.data.shift, self.centers, inertia)
         self.inertia = float(inertia[0]) / (2 if self.data.spherical else 1)
-        self.empty = NONE if self.weights.all() else np.flatnonzero(self.weights == 0)
+        self.empty = NO_CLUSTERS if self.weights.all() else np.flatnonzero(self.weights == 0)
         self.relocated = len(self.empty) > 0 and _relocate(
             self.kernels, self.data, self.centers, self.labels, self.empty, self.sums, self.weights
         )

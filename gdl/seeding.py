@@ -25,7 +25,8 @@ SCREENED_SAMPLES = 32
 SCREENED_FEATURES, SCREENED_ELEMENTS = range(12, 2**16 + 1), 1_000_000
 #: Codes of so few features take so little memory, a byte each, that the number of clusters does not matter.
 FEW_FEATURES = 32
-#: To look up the seed of a narrower sample takes as long as to compare it with a candidate.
+#: To look up the seed of a narrower sample takes as long as to compare it with a candidate; see ``LIMIT_FEATURES`` of
+#: the cpu kernels.
 OWNED_FEATURES = 8
 #: The first seeds improve many samples each.
 UNSCREENED_SEEDS = 16
@@ -79,7 +80,8 @@ def greedy_seeds(
             candidates = X[group]
             potentials = np.empty(len(candidates))
             known, limits_of = centers[: number + 1], limits[: number + 1]
-            kernels.seed_limits(known, candidates, limits_of)
+            if owners.size > 0:
+                kernels.seed_limits(known, candidates, limits_of)
             may_improve = screen.may_improve(number, closest, group)
             kernels.candidate_potentials(
                 X, sample_weight, candidates, closest, owners, limits_of, may_improve, potential, potentials,

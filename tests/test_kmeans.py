@@ -18,6 +18,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import ConvergenceWarning
 
 from gdl import KMeans, k_means, kernels, kmeans_plusplus, seeding
+from gdl.lloyd import n_filled
 
 INTERPRETED = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -429,6 +430,15 @@ class TestByHand:
             assert model.n_iter_ < 10
             squares = ((model.cluster_centers_[model.labels_] - X) ** 2).sum(axis=1)
             assert (np.sqrt(squares) <= np.finfo(dtype).eps * np.abs(X).max(axis=1)).all()
+
+    def test_clusters_are_found_wherever_their_samples_are(self):
+        labels = np.zeros(25_000, np.int32)
+        assert n_filled(labels, 1) == 1
+        assert n_filled(labels, 2) == 1
+        labels[-1] = 1
+        assert n_filled(labels, 2) == 2
+        labels[12_000] = 3
+        assert n_filled(labels, 4) == 3
 
     def test_collinear_points(self, rng):
         places = overlapping(rng, 60, 1, 4)

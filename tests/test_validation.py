@@ -272,9 +272,16 @@ def test_one_number_that_is_none_is_found_wherever_it_is(data, dtype, value, pla
     X = data[0].astype(dtype)
     X[place] = value
     message = "Input X contains NaN" if np.isnan(value) else "Input X contains infinity"
-    for call in (KMeans(3).fit, KMeans(3, algorithm="elkan").steps, KMeans(3, metric="cosine").fit):
+    draws = np.random.RandomState(0)
+    for call in (
+        KMeans(3, random_state=draws).fit,
+        KMeans(3, n_init=2, init="random", random_state=draws).fit,
+        KMeans(3, algorithm="elkan", random_state=draws).steps,
+        KMeans(3, metric="cosine", random_state=draws).fit,
+    ):
         with pytest.raises(ValueError, match=message):
             call(X)
+    assert draws.uniform() == np.random.RandomState(0).uniform()
 
 
 def test_rows_without_a_direction(data):

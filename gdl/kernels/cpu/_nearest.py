@@ -2,8 +2,8 @@
 
 Two ways to compare a sample with all centers. For many features a tile of the matrix product, lanes over centers,
 keeps the score ``x.c - ||c||^2 / 2``, whose largest belongs to the nearest center; neither products nor distances are
-ever written. For few features lanes run over samples and keep ``||x - c||^2`` itself: a tile would spend its time on
-finding the best of its lanes. The number of a center is kept as a floating-point number, in vectors of the same type;
+ever written. For few features lanes run over samples and keep ``-||x - c||^2``: a tile would spend its time on finding
+the best of its lanes. The number of a center is kept as a floating-point number, in vectors of the same type;
 it is exact up to 2**24 centers.
 
 Each intrinsic has a plain stand-in that runs when Numba's compiler is switched off. Arrays are flat.

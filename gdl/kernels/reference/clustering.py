@@ -138,7 +138,8 @@ def sums_inertia(scatter, sums, weights, shift, centers, inertia):
         Not below 0, whatever rounding does.
     """
     relative = centers.astype(np.float64) - shift
-    inertia[0] = max(0.0, scatter + (relative * (weights[:, None] * relative - 2 * sums)).sum())
+    total = scatter + (relative * (weights[:, None] * relative - 2 * sums)).sum()
+    inertia[0] = 0.0 if total < 0 else total
 
 
 def normalize_rows(X, out):

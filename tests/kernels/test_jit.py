@@ -3,11 +3,13 @@
 import gc
 import operator
 
+import numba
 import numpy as np
 import pytest
 from numba import types
 from numba.core.compiler import Flags
 from numba.core.typing import Context
+from numba.extending import overload
 
 from gdl.kernels._inner import KernelFlags, TypingContext
 from gdl.kernels._jit import inner, njit
@@ -62,13 +64,37 @@ def test_numba_is_asked_once_what_a_call_comes_to(monkeypatch):
 
     monkeypatch.setattr(TypingContext, "_found", {})
     monkeypatch.setattr(Context, "resolve_function_type", resolve_function_type)
+    multiplied = []
     for _ in range(2):
         results = products()(3, 5), products()(3, 0.5), products()(np.float32(3), np.float32(0.5))
         assert [(type(result), result) for result in results] == [(int, 75), (float, 0.75), (float, 0.75)]
+        multiplied.append({args for key, args in asked if key is operator.mul})
+        asked.clear()
     float64, float32, int64 = types.float64, types.float32, types.int64
-    multiplied = [args for key, args in asked if key is operator.mul]
-    for args in ((int64, int64), (int64, float64), (float64, float64), (float32, float32)):
-        assert multiplied.count(args) == 1
+    assert multiplied == [{(int64, int64), (int64, float64), (float64, float64), (float32, float32)}, set()]
+
+
+def test_an_overload_is_taken_as_it_is_for_a_kernel():
+    """Whoever had it compiled in the meantime: division by zero gives a number in kernels, and raises elsewhere."""
+
+    def divide(a, b):
+        return a // b
+
+    @overload(divide)
+    def overload_of_divide(a, b):
+        return lambda a, b: a // b
+
+    def by_zero(compiler):
+        @compiler
+        def compute(a):
+            return divide(a, 0)
+
+        return compute(1)
+
+    expected = by_zero(njit(cache=False))
+    with pytest.raises(ZeroDivisionError):
+        by_zero(numba.njit)
+    assert by_zero(njit(cache=False)) == expected
 
 
 @pytest.mark.parametrize("enabled", [True, False])

@@ -500,6 +500,9 @@ def screened_shares(monkeypatch):
 
 
 class TestSeeding:
+    def test_owners_are_noted_where_kernels_look_them_up(self):
+        assert seeding.OWNED_FEATURES == kernels.load("cpu").seeding.LIMIT_FEATURES
+
     @pytest.mark.parametrize(("n_local_trials", "weighted"), [(1, False), (1, True), (3, True)])
     def test_the_distribution_is_exact(self, n_local_trials, weighted):
         """Each pair of rows as often as plain arithmetic says, within four standard deviations; never more."""

@@ -89,7 +89,8 @@ class TypingContext:
     """Numba's typing context, which remembers what a call of one of Numba's own functions with certain types comes to.
 
     All ninety functions of a training step add integers and index vectors, and Numba goes through its rules each time:
-    3,800 times for 190 different calls. A first fit took 11.6 s, and 10.1 remembering them.
+    3,800 times for 195 different calls. To remember them saves a first fit 8 % of its calls of Python functions, and a
+    tenth of its time (the median of nine pairs in turn, 11 to 18 s each).
     """
 
     _found: ClassVar[dict[Any, Any]] = {}

@@ -211,15 +211,21 @@ def room_for_block(A, n):
 
 
 @inner
+def shift_block(X, n, start, m, shift, room):
+    """Copy the m rows from ``start`` on, less ``shift``."""
+    for i in range(m):
+        room[0][i] = start + i
+    shift_rows(X, n, room[0], m, shift, room[2], room[1])
+
+
+@inner
 def label_block(X, n, start, m, shift, shifted, packed, halves, k, labels, room):
     """Label the m rows from ``start`` on; return how many labels changed."""
-    rows, offsets, copy, T, best, number, scores, numbers = room
+    _, offsets, copy, T, best, number, scores, numbers = room
     A, a = X, start * n
     if shifted:
+        shift_block(X, n, start, m, shift, room)
         A, a = copy, 0
-        for i in range(m):
-            rows[i] = start + i
-        shift_rows(X, n, rows, m, shift, copy, offsets)
     if uses_lanes(n):
         load = SAMPLE_VECTORS * (VECTOR_BYTES // X.itemsize)
         for s in range(0, m, load):

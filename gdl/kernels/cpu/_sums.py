@@ -14,7 +14,7 @@ from gdl.kernels.cpu._comparison import uses_lanes
 from gdl.kernels.cpu._simd import VECTOR_BYTES, _Builder, part
 
 DOUBLES = VECTOR_BYTES // 8
-_I1, _I32 = ir.IntType(1), ir.IntType(32)
+_I32 = ir.IntType(32)
 
 
 def _add_narrow_rows(weighted):
@@ -27,28 +27,26 @@ def _add_narrow_rows(weighted):
 
     def implementation(context, builder, signature, arguments):
         A, a, m, n, labels, first_label, weights, w, sums, s, width = arguments
-        v = _Builder(context, builder, signature.args[0].dtype)
+        v, wide = (_Builder(context, builder, dtype) for dtype in (signature.args[0].dtype, types.float64))
         n_elements = context.make_array(signature.args[0])(context, builder, A).nitems
         A, labels, weights, sums = (v.data(signature.args[k], arguments[k]) for k in (0, 4, 6, 8))
-        wide, some = ir.VectorType(ir.DoubleType(), DOUBLES), ir.VectorType(v.scalar, DOUBLES)
-        kind = ir.FunctionType(some, [some.as_pointer(), _I32, ir.VectorType(_I1, DOUBLES), some])
+        some = ir.VectorType(v.scalar, DOUBLES)
+        kind = ir.FunctionType(some, [some.as_pointer(), _I32, wide.mask_type, some])
         masked_load = v.intrinsic(kind, f"llvm.masked.load.v{DOUBLES}{v.suffix}.p0")
-        lane = ir.Constant(ir.VectorType(_I32, DOUBLES), list(range(DOUBLES)))
         zeros, ones = (ir.Constant(some, [number] * DOUBLES) for number in (0.0, 1.0))
 
-        def splat(x):
-            one = builder.insert_element(ir.Constant(ir.VectorType(x.type, DOUBLES), ir.Undefined), x, _I32(0))
-            return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(_I32, DOUBLES), [0] * DOUBLES))
+        def as_doubles(x):
+            return x if v.scalar == wide.scalar else builder.fpext(x, wide.vector)
 
-        # Rows after which a whole row of sums' worth of elements can be read.
+        # Rows from whose start as many elements can be read as a row of sums has.
         room = builder.sub(builder.sub(n_elements, a), width)
         n_whole = builder.add(builder.sdiv(room, n), v.constant(1))
         n_whole = builder.select(builder.icmp_signed("<", room, v.constant(0)), v.constant(0), n_whole)
         n_whole = builder.select(builder.icmp_signed("<", n_whole, m), n_whole, m)
         with cgutils.for_range_slice(builder, v.constant(0), width, v.constant(DOUBLES)) as (first, _):
-            n_left = splat(builder.trunc(builder.sub(n, first), _I32))
-            features = builder.icmp_signed("<", lane, n_left)
-            rest = builder.select(builder.icmp_signed("==", lane, n_left), ones, zeros)
+            n_left = builder.sub(n, first)
+            features = wide.first(n_left)
+            rest = builder.select(wide.first(builder.add(n_left, v.constant(1))), ones, zeros)  # 1 for the weight
             for start, stop, masked in ((v.constant(0), n_whole, False), (n_whole, m, True)):
                 with cgutils.for_range_slice(builder, start, stop, v.constant(1)) as (i, _):
                     at = builder.bitcast(v.at(A, a, builder.mul(i, n), first), some.as_pointer())
@@ -58,15 +56,12 @@ def _add_narrow_rows(weighted):
                         row = builder.load(at)
                         row.align = v.item
                         row = builder.select(features, row, rest)
-                    row = row if some == wide else builder.fpext(row, wide)
+                    row = as_doubles(row)
                     if weighted:
-                        weight = splat(builder.load(v.at(weights, w, i)))
-                        row = builder.fmul(row, weight if some == wide else builder.fpext(weight, wide))
+                        row = builder.fmul(row, as_doubles(wide.splat(builder.load(v.at(weights, w, i)))))
                     label = builder.sext(builder.load(v.at(labels, first_label, i)), s.type)
-                    at = builder.bitcast(v.at(sums, s, builder.mul(label, width), first), wide.as_pointer())
-                    old = builder.load(at)
-                    old.align = 8
-                    builder.store(builder.fadd(old, row), at).align = 8
+                    total = v.at(sums, s, builder.mul(label, width), first)
+                    wide.store(builder.fadd(wide.load(total), row), total)
         return context.get_dummy_value()
 
     @intrinsic

@@ -18,7 +18,7 @@ from gdl.kernels.cpu._comparison import (
     label_block,
     pack_centers,
     room_for_block,
-    shift_rows,
+    shift_block,
     uses_lanes,
 )
 from gdl.kernels.cpu._nearest import squared_distance
@@ -145,10 +145,8 @@ def _bounded_step(
             exact += compared
             A, a = X, start * n
             if shifted:
+                shift_block(X, n, start, m, shift, room)
                 A, a = room[2], 0
-                for i in range(m):
-                    room[0][i] = start + i
-                shift_rows(X, n, room[0], m, shift, A, room[1])
             add_rows(A, a, m, n, sample_weight, labels, start, k, partial_sums, task * items, order, ends)
         partial_changes[task] = changed
         partial_changes[chunks + task] = exact
@@ -257,13 +255,13 @@ def column_moments(X, mean, variance):
 
 
 @inner
-def label_square(X, i, centers, label, n):
-    """Squared distance of a sample to a center, in float64."""
+def center_square(X, i, centers, c, n):
+    """Squared distance of a sample to a center, in float64; few features are no work for vectors."""
     if not uses_lanes(n):
-        return squared_distance(X, i * n, centers, label * n, n)
+        return squared_distance(X, i * n, centers, c * n, n)
     total = 0.0
     for j in range(n):
-        difference = np.float64(X[np.uintp(i * n + j)]) - np.float64(centers[np.uintp(label * n + j)])
+        difference = np.float64(X[np.uintp(i * n + j)]) - np.float64(centers[np.uintp(c * n + j)])
         total += difference * difference
     return total
 
@@ -276,7 +274,7 @@ def _label_distances(me, call, team, X, n_samples, n, sample_weight, centers, la
     while task >= 0:
         total = 0.0
         for i in range(chunk_start(task, chunks, n_samples), chunk_start(task + 1, chunks, n_samples)):
-            square = label_square(X, i, centers, np.int64(labels[i]), n)
+            square = center_square(X, i, centers, np.int64(labels[i]), n)
             if out.size > 0:
                 out[i] = square
             total += square if sample_weight.size == 0 else np.float64(sample_weight[i]) * square
@@ -358,7 +356,7 @@ def _center_distances(me, call, team, X, n_samples, n, centers, k, chunks, out):
     while task >= 0:
         for i in range(chunk_start(task, chunks, n_samples), chunk_start(task + 1, chunks, n_samples)):
             for c in range(k):
-                out[i * k + c] = math.sqrt(squared_distance(X, i * n, centers, c * n, n))
+                out[i * k + c] = math.sqrt(center_square(X, i, centers, c, n))
         finish(call, shared)
         task = claim(me, call, FIRST, chunks, shared)
     close_phase(me, call, chunks, shared)

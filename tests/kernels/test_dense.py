@@ -7,10 +7,16 @@ import numba
 import numpy as np
 import pytest
 
+from gdl.kernels._jit import njit
+from gdl.kernels.cpu import _tile
 from gdl.kernels.layout import ACTIVATIONS
 
 COMPILED = not numba.config.DISABLE_JIT
-SIZES = [1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 33, 47, 48, 49, 64, 65, 100] if COMPILED else [1, 2, 3, 5, 8, 9, 17]
+SIZES = (
+    [1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 24, 25, 31, 33, 40, 47, 48, 49, 64, 65, 100]
+    if COMPILED
+    else [1, 2, 3, 5, 8, 9, 17]
+)
 # Every size in every place beside small, middling and odd ones; then any three.
 SHAPES = sorted(
     {
@@ -115,6 +121,31 @@ def test_products_against_loops(kernels, dtype, tolerance, rng):
     ):
         actual = call(kernel, arguments, np.shape(expected), dtype)
         np.testing.assert_allclose(actual, expected, **tolerance)
+
+
+@njit(cache=False)
+def task_parts(n_rows, panels, threads):
+    """Panel, first row and the row after the last of each task of a product."""
+    n = _tile.n_tasks(n_rows, panels, threads)
+    parts = np.empty((n, 3), np.int64)
+    for task in range(n):
+        panel, first, stop = _tile.task_part(task, n_rows, panels, threads)
+        parts[task, 0], parts[task, 1], parts[task, 2] = panel, first, stop
+    return parts
+
+
+def test_tasks_cover_a_product_once_and_evenly():
+    """Each row of each panel belongs to one task, and all threads can have the same number of whole panels."""
+    for n_rows, panels, threads in itertools.product((1, 15, 16, 33, 100, 256), range(12), (1, 2, 3, 5)):
+        covered = np.zeros((panels, n_rows), int)
+        parts = task_parts(n_rows, panels, threads)
+        for panel, first, stop in parts:
+            covered[panel, first:stop] += 1
+        assert (covered == 1).all()
+        if n_rows == 256 and threads > 1:
+            whole = parts[:, 2] - parts[:, 1] == 256
+            assert whole.sum() % threads == 0
+            assert whole[0] == whole[-1] == (panels > threads) if panels else len(parts) == 0
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

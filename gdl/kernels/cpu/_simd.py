@@ -40,21 +40,26 @@ def _host():
 
 VECTOR_BYTES, TILE_ROWS, TILE_VECTORS, FUSES = _host()
 HALF_ROWS = TILE_ROWS // 2
+# Two half vectors are multiplied in the time of a whole one where whole ones have 64 bytes; narrower ones gain nothing.
+HALVES = VECTOR_BYTES == 64
 # A tile of fewer sums than this waits for its own additions; a narrow one has more rows instead.
 MIN_SUMS = 12
 # Rows that ``pack`` asks for ahead: they lie far apart, and the processor does not see it by itself.
 PACK_AHEAD = 16
+# Vectors of columns that are summed at a time: neighbours in memory, so that each line is fetched with the next. Of
+# (256, 1024) one at a time took 120 us.
+SUM_VECTORS = 4
 
 
 class _Builder:
     """The vector operations of one element type, on one LLVM builder."""
 
-    def __init__(self, context, builder, dtype):
+    def __init__(self, context, builder, dtype, vector_bytes=VECTOR_BYTES):
         self.context, self.builder = context, builder
         self.scalar = ir.FloatType() if dtype == types.float32 else ir.DoubleType()
         self.suffix = "f32" if dtype == types.float32 else "f64"
         self.item = dtype.bitwidth // 8
-        self.lanes = VECTOR_BYTES // self.item
+        self.lanes = vector_bytes // self.item
         self.vector = ir.VectorType(self.scalar, self.lanes)
         self.mask_type = ir.VectorType(_I1, self.lanes)
         self.zero = ir.Constant(self.vector, [0.0] * self.lanes)
@@ -106,6 +111,11 @@ class _Builder:
         read, keep, data = (ir.Constant(_I32, k) for k in (0, 3, 1))
         self.builder.call(self.intrinsic(kind, "llvm.prefetch.p0"), [pointer, read, keep, data])
 
+    def unknown(self, value):
+        """A value of which LLVM cannot know that it is this one."""
+        kind = ir.FunctionType(value.type, [value.type])
+        return self.builder.asm(kind, "", "=r,0", [value], side_effect=False)
+
     def intrinsic(self, kind, name):
         return cgutils.get_or_insert_function(self.builder.module, kind, name)
 
@@ -116,7 +126,7 @@ class _Builder:
         return self.builder.call(self.intrinsic(kind, f"llvm.fma.v{self.lanes}{self.suffix}"), [a, b, c])
 
 
-def _panel(n_vectors, narrow, by_column):
+def _panel(n_vectors, by_column, narrow=False, half=False):
     """Make the intrinsic for a panel of C that is ``n_vectors`` wide: tiles of rows, one below the other.
 
     ``C[i, j] = start + sum_p A(i, p) B[p, j]`` for rows m0 to m1. By rows, ``A(i, p)`` is the p-th element after
@@ -125,8 +135,9 @@ def _panel(n_vectors, narrow, by_column):
 
     There are no masks, which cost 2 to 5% where they are loads in the inner loop, and a dozen cycles each
     where they are stores on AMD's AVX2: the last vector ends with the last column and so overlaps the one before,
-    and both compute the same. In B it starts ``b_last`` after the row. Only a ``narrow`` panel, of fewer
-    columns than a vector has lanes, is masked.
+    and both compute the same. In B it starts ``b_last`` after the row. If ``half``, only the second half of it is
+    computed: 100 columns are 6.5 vectors and not 7. Only a ``narrow`` panel, of fewer columns than a vector has lanes,
+    is masked.
     """
 
     def implementation(context, builder, signature, arguments):
@@ -140,10 +151,14 @@ def _panel(n_vectors, narrow, by_column):
             v.data(kinds[k], value) for k, value in zip((0, 1, 6, 11, 16, 19), (A, offsets, B, C, bias, G), strict=True)
         )
         columns = range(n_vectors)
+        vectors = [v] * n_vectors
         mask = v.first(n_columns) if narrow else None
         step, B_step = ([v.constant(j * v.lanes) for j in columns] for _ in range(2))
+        if half:
+            vectors[-1] = _Builder(context, builder, kinds[0].dtype, VECTOR_BYTES // 2)
+            b_last = builder.add(b_last, v.constant(v.lanes // 2))
         if not narrow:
-            step[-1], B_step[-1] = builder.sub(n_columns, v.constant(v.lanes)), b_last
+            step[-1], B_step[-1] = builder.sub(n_columns, v.constant(vectors[-1].lanes)), b_last
         A, B = v.at(A, a), v.at(B, b)
         bias = v.at(bias, bias_at)
         zeros = cgutils.global_constant(
@@ -157,7 +172,7 @@ def _panel(n_vectors, narrow, by_column):
             rows = range(n_rows)
             at = builder.mul(c_stride, row)
             C_rows = [v.at(C, builder.add(c, builder.add(at, builder.mul(c_stride, v.constant(i))))) for i in rows]
-            sums = [[cgutils.alloca_once(builder, v.vector) for _ in columns] for _ in rows]
+            sums = [[cgutils.alloca_once(builder, u.vector) for u in vectors] for _ in rows]
 
             # One set of loads for the three starts: the bias and zeros are rows that repeat.
             first = zeros if by_column else builder.select(from_bias, bias, zeros)
@@ -165,41 +180,48 @@ def _panel(n_vectors, narrow, by_column):
             stride = builder.select(from_out, c_stride, v.constant(0))
             for i in rows:
                 pointer = v.at(first, builder.mul(stride, v.constant(i)))
-                for j in columns:
-                    builder.store(v.load(v.at(pointer, step[j]), mask), sums[i][j])
+                for j, u in enumerate(vectors):
+                    builder.store(u.load(v.at(pointer, step[j]), mask), sums[i][j])
 
             if not by_column:
                 starts = [builder.load(v.at(offsets, builder.add(o, builder.add(row, v.constant(i))))) for i in rows]
                 A_rows = [v.at(A, at) for at in starts]
             with cgutils.for_range(builder, n) as loop:
                 B_row = v.at(B, builder.mul(loop.index, b_stride))
-                B_vectors = [v.load(v.at(B_row, B_step[j]), mask) for j in columns]
+                B_vectors = [u.load(v.at(B_row, B_step[j]), mask) for j, u in enumerate(vectors)]
                 if by_column:
                     A_column = v.at(A, builder.load(v.at(offsets, builder.add(o, loop.index))), row)
+                # By rows, A is loaded once for whole vectors and once for the half: LLVM runs out of registers if it
+                # takes half of a register that it also needs whole (75 GFLOP/s instead of 104).
+                again = v.unknown(loop.index) if half and not by_column else loop.index
                 for i in rows:
-                    pointer = v.at(A_column, v.constant(i)) if by_column else v.at(A_rows[i], loop.index)
-                    value = v.splat(builder.load(pointer))
-                    for j in columns:
-                        builder.store(v.fma(value, B_vectors[j], builder.load(sums[i][j])), sums[i][j])
+                    pointers = [v.at(A_rows[i], k) for k in (loop.index, again)] if not by_column else []
+                    value, value_again = (builder.load(p) for p in pointers or [v.at(A_column, v.constant(i))] * 2)
+                    for j, u in enumerate(vectors):
+                        factor = u.splat(value if u is v else value_again)
+                        builder.store(u.fma(factor, B_vectors[j], builder.load(sums[i][j])), sums[i][j])
 
             def end(value):
                 for i in rows:
-                    for j in columns:
-                        builder.store(value(i, j, builder.load(sums[i][j])), sums[i][j])
+                    for j, u in enumerate(vectors):
+                        builder.store(value(i, j, u, builder.load(sums[i][j])), sums[i][j])
 
-            def gated(i, j, total):
-                gate = v.load(v.at(G, g, at, builder.mul(c_stride, v.constant(i)), step[j]), mask)
-                return builder.select(builder.fcmp_ordered(">", gate, v.zero), total, v.zero)
+            def relu(i, j, u, total):
+                # Written so that NaN passes: a maximum would turn it into 0.
+                return builder.select(builder.fcmp_ordered("<", total, u.zero), u.zero, total)
+
+            def gated(i, j, u, total):
+                gate = u.load(v.at(G, g, at, builder.mul(c_stride, v.constant(i)), step[j]), mask)
+                return builder.select(builder.fcmp_ordered(">", gate, u.zero), total, u.zero)
 
             if not by_column:
                 with builder.if_then(builder.icmp_signed("==", finish, v.constant(STORE_RELU))):
-                    # Written so that NaN passes: a maximum would turn it into 0.
-                    end(lambda _i, _j, total: builder.select(builder.fcmp_ordered("<", total, v.zero), v.zero, total))
+                    end(relu)
                 with builder.if_then(builder.icmp_signed("==", finish, v.constant(STORE_GATED))):
                     end(gated)
             for i in rows:
-                for j in columns:
-                    v.store(builder.load(sums[i][j]), v.at(C_rows[i], step[j]), mask)
+                for j, u in enumerate(vectors):
+                    u.store(builder.load(sums[i][j]), v.at(C_rows[i], step[j]), mask)
 
         done = cgutils.alloca_once_value(builder, m0)
         for n_rows in (max(TILE_ROWS, MIN_SUMS // n_vectors), HALF_ROWS, 1):
@@ -270,12 +292,15 @@ def _plain_panel(by_column):
 
 def _panels(by_column):
     if config.DISABLE_JIT:
-        return [_plain_panel(by_column)] * 4
-    return [_panel(n, False, by_column) for n in (3, 2, 1)] + [_panel(1, True, by_column)]
+        return [_plain_panel(by_column)] * 6
+    whole, narrow = [_panel(n, by_column) for n in (3, 2, 1)], _panel(1, by_column, narrow=True)
+    return *whole, narrow, _panel(3, by_column, half=True), _panel(2, by_column, half=True)
 
 
-row_panel_3, row_panel_2, row_panel_1, narrow_row_panel = _panels(by_column=False)
-column_panel_3, column_panel_2, column_panel_1, narrow_column_panel = _panels(by_column=True)
+row_panel_3, row_panel_2, row_panel_1, narrow_row_panel, half_row_panel_3, half_row_panel_2 = _panels(by_column=False)
+column_panel_3, column_panel_2, column_panel_1, narrow_column_panel, half_column_panel_3, half_column_panel_2 = _panels(
+    by_column=True
+)
 
 
 @intrinsic
@@ -317,34 +342,61 @@ def _pack(typing_context, B, b, b_stride, n, n_columns, panel, at):
 
 @intrinsic
 def _transpose_block(typing_context, B, b, b_stride, panel, at, width):
-    """Write ``panel[p * width + j] = B[j * b_stride + p]`` for one square of vectors.
-
-    Rounds of swapping halves: after the round with distance d, bit d of row and column are exchanged.
-    """
+    """Write ``panel[p * width + j] = B[j * b_stride + p]`` for one square of vectors."""
 
     def implementation(context, builder, signature, arguments):
         B, b, b_stride, panel, at, width = arguments
         v = _Builder(context, builder, signature.args[0].dtype)
-        B, panel = v.data(signature.args[0], B), v.data(signature.args[3], panel)
-        n = v.lanes
-        rows = [v.load(v.at(B, builder.add(b, builder.mul(b_stride, v.constant(i))))) for i in range(n)]
-        distance = n // 2
-        while distance:
-            low = [i if not i & distance else n + (i - distance) for i in range(n)]
-            high = [i + distance if not i & distance else n + i for i in range(n)]
-            masks = [ir.Constant(ir.VectorType(_I32, n), index) for index in (low, high)]
-            for i in range(n):
-                if not i & distance:
-                    pair = rows[i], rows[i + distance]
-                    rows[i] = builder.shuffle_vector(*pair, masks[0])
-                    rows[i + distance] = builder.shuffle_vector(*pair, masks[1])
-            distance //= 2
-        for p in range(n):
-            v.store(rows[p], v.at(panel, builder.add(at, builder.mul(width, v.constant(p)))))
+        B, panel = v.at(v.data(signature.args[0], B), b), v.at(v.data(signature.args[3], panel), at)
+        rows = [v.load(v.at(B, builder.mul(b_stride, v.constant(i)))) for i in range(v.lanes)]
+        for p, row in enumerate(_transposed(v, rows)):
+            v.store(row, v.at(panel, builder.mul(width, v.constant(p))))
         return context.get_dummy_value()
 
     i = types.int64
     return types.void(B, i, i, panel, i, i), implementation
+
+
+@intrinsic
+def _transpose_corner(typing_context, B, b, b_stride, n_rows, n_columns, panel, at, width):
+    """``transpose_block`` where B has only some rows (the others count as zeros) or columns of the square."""
+
+    def implementation(context, builder, signature, arguments):
+        B, b, b_stride, n_rows, n_columns, panel, at, width = arguments
+        v = _Builder(context, builder, signature.args[0].dtype)
+        B, panel = v.at(v.data(signature.args[0], B), b), v.at(v.data(signature.args[5], panel), at)
+        mask, none = v.first(n_columns), ir.Constant(v.mask_type, [0] * v.lanes)
+        rows = []
+        for i in range(v.lanes):
+            in_row = builder.icmp_signed(">", n_rows, v.constant(i))
+            pointer = v.at(B, builder.select(in_row, builder.mul(b_stride, v.constant(i)), v.constant(0)))
+            rows.append(v.load(pointer, builder.select(in_row, mask, none)))
+        last = builder.sub(n_columns, v.constant(1))
+        # Without a branch: what is beyond the last row goes there first.
+        for p, row in reversed(list(enumerate(_transposed(v, rows)))):
+            to = builder.select(builder.icmp_signed("<", last, v.constant(p)), last, v.constant(p))
+            v.store(row, v.at(panel, builder.mul(width, to)))
+        return context.get_dummy_value()
+
+    i = types.int64
+    return types.void(B, i, i, i, i, panel, i, i), implementation
+
+
+def _transposed(v, rows):
+    """Rows of a square as its columns: after the round with distance d, bit d of row and column are exchanged."""
+    n = v.lanes
+    distance = n // 2
+    while distance:
+        low = [i if not i & distance else n + (i - distance) for i in range(n)]
+        high = [i + distance if not i & distance else n + i for i in range(n)]
+        masks = [ir.Constant(ir.VectorType(_I32, n), index) for index in (low, high)]
+        for i in range(n):
+            if not i & distance:
+                pair = rows[i], rows[i + distance]
+                rows[i] = v.builder.shuffle_vector(*pair, masks[0])
+                rows[i + distance] = v.builder.shuffle_vector(*pair, masks[1])
+        distance //= 2
+    return rows
 
 
 @intrinsic
@@ -416,7 +468,7 @@ def _sum_of_squares(typing_context, values, start, stop):
 
 @intrinsic
 def _sum_rows(typing_context, values, at, n_rows, n_columns, sums, to):
-    """Sum of each column, row after row in float64, a vector of columns at a time in registers.
+    """Sum of each column, row after row in float64, some vectors of columns at a time in registers.
 
     The last vector overlaps the one before; fewer columns than a vector has lanes are masked.
     """
@@ -428,21 +480,32 @@ def _sum_rows(typing_context, values, at, n_rows, n_columns, sums, to):
         wide = ir.VectorType(ir.DoubleType(), v.lanes)
         lanes = v.constant(v.lanes)
 
-        def columns(j, mask):
-            total = cgutils.alloca_once_value(builder, ir.Constant(wide, [0.0] * v.lanes))
+        def columns(starts, mask=None):
+            totals = [cgutils.alloca_once_value(builder, ir.Constant(wide, [0.0] * v.lanes)) for _ in starts]
             with cgutils.for_range(builder, n_rows) as row:
-                x = v.load(v.at(values, builder.mul(row.index, n_columns), j), mask)
-                x = x if wide == v.vector else builder.fpext(x, wide)
-                builder.store(builder.fadd(builder.load(total), x), total)
-            result = builder.load(total)
-            v.store(result if wide == v.vector else builder.fptrunc(result, v.vector), v.at(sums, j), mask)
+                at = builder.mul(row.index, n_columns)
+                for j, total in zip(starts, totals, strict=True):
+                    x = v.load(v.at(values, at, j), mask)
+                    x = x if wide == v.vector else builder.fpext(x, wide)
+                    builder.store(builder.fadd(builder.load(total), x), total)
+            for j, total in zip(starts, totals, strict=True):
+                result = builder.load(total)
+                v.store(result if wide == v.vector else builder.fptrunc(result, v.vector), v.at(sums, j), mask)
 
         last = builder.sub(n_columns, lanes)
         with builder.if_else(builder.icmp_signed("<", last, v.constant(0))) as (then, otherwise):
             with then:
-                columns(v.constant(0), v.first(n_columns))
-            with otherwise, cgutils.for_range_slice(builder, v.constant(0), n_columns, lanes) as (j, _):
-                columns(builder.select(builder.icmp_signed("<", j, last), j, last), None)
+                columns([v.constant(0)], v.first(n_columns))
+            with otherwise:
+                done = cgutils.alloca_once_value(builder, v.constant(0))
+                for n in (SUM_VECTORS, 1):
+                    whole = builder.sub(n_columns, v.constant((n - 1) * v.lanes)) if n > 1 else n_columns
+                    step = v.constant(n * v.lanes)
+                    with cgutils.for_range_slice(builder, builder.load(done), whole, step) as (j, _):
+                        starts = [builder.add(j, v.constant(k * v.lanes)) for k in range(n)]
+                        starts[-1] = builder.select(builder.icmp_signed("<", starts[-1], last), starts[-1], last)
+                        columns(starts)
+                        builder.store(builder.add(j, step), done)
         return context.get_dummy_value()
 
     i = types.int64
@@ -534,6 +597,12 @@ def _plain_transpose_block(B, b, b_stride, panel, at, width):
             panel[at + p * width + j] = B[b + j * b_stride + p]
 
 
+def _plain_transpose_corner(B, b, b_stride, n_rows, n_columns, panel, at, width):
+    for p in range(n_columns):
+        for j in range(lanes(B)):
+            panel[at + p * width + j] = B[b + j * b_stride + p] if j < n_rows else 0
+
+
 def _plain_all_finite(values, start, stop):
     return bool(np.isfinite(values[start:stop]).all())
 
@@ -554,6 +623,7 @@ def lanes(values):
 
 pack = _plain_pack if config.DISABLE_JIT else _pack
 transpose_block = _plain_transpose_block if config.DISABLE_JIT else _transpose_block
+transpose_corner = _plain_transpose_corner if config.DISABLE_JIT else _transpose_corner
 all_finite = _plain_all_finite if config.DISABLE_JIT else _all_finite
 sum_of_squares = _plain_sum_of_squares if config.DISABLE_JIT else _sum_of_squares
 sum_rows = _plain_sum_rows if config.DISABLE_JIT else _sum_rows

@@ -21,11 +21,13 @@ from gdl.kernels.cpu._team import (
 )
 from gdl.kernels.cpu._tile import (
     block_start,
-    n_blocks,
+    n_packs,
     n_panels,
+    n_tasks,
     pack_panel,
     panel_start,
     round_up,
+    task_part,
 )
 from gdl.kernels.cpu.activations import SOFTMAX, softmax_rows
 from gdl.kernels.cpu.dense import (
@@ -192,7 +194,7 @@ def block_of_rows(me, net, rule, step, X, Y, n_targets, sample_weight, order, fi
         for panel in range(n_panels(X, n_in) if layer > 0 else 0):
             j = panel_start(X, n_in, panel)
             backward_part(net, rule, layer, m0, m1, j, panel_start(X, n_in, panel + 1) - j, at)
-        for panel in range(n_panels(X, n_out) if n_panels(X, n_out) > 1 else 0):
+        for panel in range(n_packs(X, m, n_out)):
             pack_deltas(net, layer, m, m0, m1, panel)
 
 
@@ -230,18 +232,17 @@ def by_layers(
         n_in, n_out = net.layers[layer, N_IN], net.layers[layer, N_OUT]
         columns = n_out if forward else (n_in if layer > 0 else 0)
         panels = 1 if is_loss else n_panels(X, columns)
-        blocks = n_blocks(m, max(panels, 1), threads)
-        packs = n_panels(X, n_out) if n_panels(X, n_out) > 1 and not forward and not is_loss else 0
+        tasks = n_tasks(m, panels, threads)
+        packs = 0 if forward or is_loss else n_packs(X, m, n_out)
         work = 2 * m * n_out * (n_in if panels > 0 and not is_loss else 25)
-        shared = open_phase(me, call, phase, panels * blocks + packs, work)
-        task = claim(me, call, phase, panels * blocks + packs, shared)
+        shared = open_phase(me, call, phase, tasks + packs, work)
+        task = claim(me, call, phase, tasks + packs, shared)
         while task >= 0:
-            panel, block = task % max(panels, 1), task // max(panels, 1)
-            m0, m1 = block_start(block, blocks, m), block_start(block + 1, blocks, m)
+            panel, m0, m1 = task_part(task, m, panels, threads)
             j = panel_start(X, columns, panel) if panels > 0 and not is_loss else 0
             w = panel_start(X, columns, panel + 1) - j if panels > 0 and not is_loss else 0
-            if task >= panels * blocks:
-                pack_deltas(net, layer, m, 0, m, task - panels * blocks)
+            if task >= tasks:
+                pack_deltas(net, layer, m, 0, m, task - tasks)
             elif is_loss:
                 if predicts:
                     finish_outputs(net, m0, m1)
@@ -252,8 +253,8 @@ def by_layers(
             else:
                 backward_part(net, rule, layer, m0, m1, j, w, at)
             finish(call, shared)
-            task = claim(me, call, phase, panels * blocks + packs, shared)
-        close_phase(me, call, panels * blocks + packs, shared)
+            task = claim(me, call, phase, tasks + packs, shared)
+        close_phase(me, call, tasks + packs, shared)
         phase += 1
     return phase
 

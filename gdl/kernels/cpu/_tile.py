@@ -11,6 +11,8 @@ from gdl.kernels.cpu._simd import (
     FROM_BIAS,
     FROM_OUT,
     FROM_ZERO,
+    HALF_ROWS,
+    HALVES,
     STORE,
     TILE_ROWS,
     TILE_VECTORS,
@@ -18,14 +20,18 @@ from gdl.kernels.cpu._simd import (
     column_panel_1,
     column_panel_2,
     column_panel_3,
+    half_column_panel_2,
+    half_column_panel_3,
+    half_row_panel_2,
+    half_row_panel_3,
     narrow_column_panel,
     narrow_row_panel,
     pack,
-    part,
     row_panel_1,
     row_panel_2,
     row_panel_3,
     transpose_block,
+    transpose_corner,
 )
 
 ZERO = np.int64(0)
@@ -54,13 +60,27 @@ def round_up(n, step):
 
 
 @inner
+def ends_in_half(w, lanes):
+    """Whether half a vector is enough for the last of w columns."""
+    return HALVES and 0 < w % lanes <= lanes // 2
+
+
+@inner
 def row_tiles(
     A, offsets, o, a, m0, m1, B, b, b_stride, b_last, n, C, c, c_stride, w, start, bias, bias_at, finish, G, g
 ):
     """Rows m0 to m1 of C by w columns, A read by rows."""
     lanes = VECTOR_BYTES // B.itemsize
-    if w > 2 * lanes:
+    if w > 2 * lanes and ends_in_half(w, lanes):
+        half_row_panel_3(
+            A, offsets, o, a, m0, m1, B, b, b_stride, b_last, n, C, c, c_stride, w, start, bias, bias_at, finish, G, g
+        )
+    elif w > 2 * lanes:
         row_panel_3(
+            A, offsets, o, a, m0, m1, B, b, b_stride, b_last, n, C, c, c_stride, w, start, bias, bias_at, finish, G, g
+        )
+    elif w > lanes and ends_in_half(w, lanes):
+        half_row_panel_2(
             A, offsets, o, a, m0, m1, B, b, b_stride, b_last, n, C, c, c_stride, w, start, bias, bias_at, finish, G, g
         )
     elif w > lanes:
@@ -81,8 +101,16 @@ def row_tiles(
 def column_tiles(A, offsets, o, i0, i1, B, b, b_stride, b_last, n, C, c, c_stride, w, start):
     """Rows i0 to i1 of C by w columns, A read by columns."""
     lanes = VECTOR_BYTES // B.itemsize
-    if w > 2 * lanes:
+    if w > 2 * lanes and ends_in_half(w, lanes):
+        half_column_panel_3(
+            A, offsets, o, 0, i0, i1, B, b, b_stride, b_last, n, C, c, c_stride, w, start, C, 0, STORE, C, 0
+        )
+    elif w > 2 * lanes:
         column_panel_3(A, offsets, o, 0, i0, i1, B, b, b_stride, b_last, n, C, c, c_stride, w, start, C, 0, STORE, C, 0)
+    elif w > lanes and ends_in_half(w, lanes):
+        half_column_panel_2(
+            A, offsets, o, 0, i0, i1, B, b, b_stride, b_last, n, C, c, c_stride, w, start, C, 0, STORE, C, 0
+        )
     elif w > lanes:
         column_panel_2(A, offsets, o, 0, i0, i1, B, b, b_stride, b_last, n, C, c, c_stride, w, start, C, 0, STORE, C, 0)
     elif w == lanes:
@@ -103,23 +131,22 @@ def last_vector(width, n_columns, lanes):
 def pack_transposed(B, b, b_stride, n, w, panel, at):
     """Write ``panel[p, j] = B[j, p]`` for p < n and j < w, as ``pack`` lays out a panel.
 
-    In whole squares of vectors, of which the last overlaps the one before; a narrow panel one by one.
+    In whole squares of vectors, of which the last overlaps the one before.
     """
     lanes = VECTOR_BYTES // B.itemsize
     width = round_up(w, lanes)
-    panel = part(panel, at, n * width)
-    if n < lanes or w < lanes:
-        for j in range(width):
-            row = j - (width - w) if w >= lanes and j >= width - lanes else j
-            column = part(B, b + row * b_stride, n)  # beyond B where j is padding, and not read there
-            for p in range(n):
-                panel[p * width + j] = column[p] if row < w else 0
-        return
     for j in range(0, width, lanes):
-        column = b + min(j, w - lanes) * b_stride
-        for p in range(0, n, lanes):
-            row = min(p, n - lanes)
-            transpose_block(B, column + row, b_stride, panel, row * width + j, width)
+        column = b + max(0, min(j, w - lanes)) * b_stride
+        if n < lanes or w < lanes:
+            for p in range(0, n, lanes):
+                row = max(0, min(p, n - lanes))
+                transpose_corner(
+                    B, column + row, b_stride, min(w, lanes), min(n, lanes), panel, at + row * width + j, width
+                )
+        else:
+            for p in range(0, n, lanes):
+                row = min(p, n - lanes)
+                transpose_block(B, column + row, b_stride, panel, at + row * width + j, width)
 
 
 @inner
@@ -176,6 +203,13 @@ def transposed_product_rows(A, offsets, o, i0, i1, B, b, packed, n, C, c, n_colu
 
 
 @inner
+def n_packs(B, n, n_columns):
+    """Panels of B that are packed for ``transposed_product_rows``: none if there is only one, or if B is small."""
+    panels = n_panels(B, n_columns)
+    return panels if panels > 1 and n * n_columns * B.itemsize > SMALL_BYTES else 0
+
+
+@inner
 def pack_panel(B, b, n, n_columns, p0, p1, panel, panels, at):
     """Pack rows p0 to p1 of one of B's panels, where ``transposed_product_rows`` looks for them."""
     j = panel_start(B, n_columns, panel)
@@ -207,14 +241,50 @@ def panel_start(values, n_columns, panel):
 
 
 @inner
-def n_blocks(n_rows, panels, threads):
-    """Blocks of rows that make, with the panels, about four tasks for each of several threads."""
+def n_shared_panels(panels, threads):
+    """Panels that are cut into blocks of rows: those left when each thread has had as many whole ones as the others."""
     if threads == 1:
+        return 0
+    return panels % threads if panels % threads > 0 else min(panels, threads)
+
+
+@inner
+def n_blocks(n_rows, shared, threads):
+    """Blocks that each shared panel is cut into; they make about two tasks for each thread.
+
+    Each block packs the panel again, so there are no more, and whole panels are not cut.
+    """
+    if shared == 0:
         return 1
-    return max(1, min((4 * threads + panels - 1) // panels, n_rows // (2 * TILE_ROWS)))
+    return max(1, min((2 * threads + shared - 1) // shared, n_rows // (2 * TILE_ROWS)))
+
+
+@inner
+def n_tasks(n_rows, panels, threads):
+    """Tasks of a product with so many panels of columns: whole panels and blocks of the shared ones."""
+    shared = n_shared_panels(panels, threads)
+    return panels + shared * (n_blocks(n_rows, shared, threads) - 1)
+
+
+@inner
+def task_part(task, n_rows, panels, threads):
+    """Panel of a task, its first row, and the row after its last.
+
+    Blocks are in the middle, where the thread that takes tasks from the start meets those that take them from the end.
+    """
+    shared = n_shared_panels(panels, threads)
+    blocks = n_blocks(n_rows, shared, threads)
+    before = (panels - shared + 1) // 2
+    k = task - before
+    if k < 0:
+        return task, 0, n_rows
+    if k >= shared * blocks:
+        return task - shared * (blocks - 1), 0, n_rows
+    block = k % blocks
+    return before + k // blocks, block_start(block, blocks, n_rows), block_start(block + 1, blocks, n_rows)
 
 
 @inner
 def block_start(block, blocks, n_rows):
-    """First row of a block, on a whole tile."""
-    return min(n_rows, round_up(block * n_rows // blocks, TILE_ROWS))
+    """First row of a block, on a whole tile or in the middle of one: 100 rows are 52 and 48, not 56 and 44."""
+    return min(n_rows, round_up(block * n_rows // blocks, HALF_ROWS))

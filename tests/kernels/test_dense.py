@@ -27,6 +27,11 @@ SHAPES = sorted(
     }
     | {tuple(shape) for shape in np.random.default_rng(1).choice(SIZES, (60 if COMPILED else 5, 3)).tolist()}
 )
+if COMPILED:
+    # Packed panels with each kind of last vector; products in two blocks of k, the second shorter than a vector; and
+    # enough work for two threads.
+    SHAPES += [(20, 53, 858), (20, 100, 858)]
+    SHAPES += [shape for w in (27, 53, 100) for shape in ((20, 1000, w), (1000, 20, w))] + [(1000, 40, 100)]
 MARGIN = 64
 
 
@@ -135,17 +140,23 @@ def task_parts(n_rows, panels, threads):
 
 
 def test_tasks_cover_a_product_once_and_evenly():
-    """Each row of each panel belongs to one task, and all threads can have the same number of whole panels."""
+    """Each row of each panel belongs to one task; threads can have equal numbers of whole panels, at both ends."""
     for n_rows, panels, threads in itertools.product((1, 15, 16, 33, 100, 256), range(12), (1, 2, 3, 5)):
         covered = np.zeros((panels, n_rows), int)
         parts = task_parts(n_rows, panels, threads)
         for panel, first, stop in parts:
             covered[panel, first:stop] += 1
         assert (covered == 1).all()
-        if n_rows == 256 and threads > 1:
-            whole = parts[:, 2] - parts[:, 1] == 256
-            assert whole.sum() % threads == 0
-            assert whole[0] == whole[-1] == (panels > threads) if panels else len(parts) == 0
+        assert (parts[:, 1] < parts[:, 2]).all()
+        if threads == 1:
+            assert len(parts) == panels
+        elif n_rows == 256 and panels > 0:
+            whole = np.flatnonzero(parts[:, 2] - parts[:, 1] == 256)
+            blocks = np.setdiff1d(np.arange(len(parts)), whole)
+            before, after = (whole < blocks[0]).sum(), (whole > blocks[-1]).sum()
+            assert len(whole) % threads == 0
+            assert before + after == len(whole)
+            assert after <= before <= after + 1
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

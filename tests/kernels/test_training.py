@@ -175,6 +175,15 @@ class TestStep:
             np.testing.assert_allclose(dW, A.T @ dZ + 0.3 / total_weight(problem) * W, **tolerance)
             np.testing.assert_allclose(db, dZ.sum(axis=0), **tolerance)
 
+    def test_deltas_pass_relu_where_it_is_open(self, kernels, dtype, tolerance, rng):
+        """In layers that end in a whole, a half and a narrow vector."""
+        problem = make_problem(rng, "log_loss", "relu", (3, 20, 36, 48, 20, 5, 2), 19, dtype=dtype)
+        problem.step(kernels)
+        deltas, weights = problem.deltas(19), weight_views(problem.state.parameters, problem.layers)
+        for A, dA, dZ, W in zip(problem.outputs(19), deltas, deltas[1:], weights[1:], strict=False):
+            assert 0.1 < (A > 0).mean() < 0.9
+            np.testing.assert_allclose(dA, (dZ @ W.T) * (A > 0), **tolerance)
+
     def test_dropout_masks_against_naive(self, kernels, dtype, tolerance, rng):
         """The stream of a mask is the step times the number of layers, plus the layer."""
         problem = make_problem(rng, "squared_error", "tanh", (3, 7, 5, 2), 6, dtype=dtype, dropout=0.4)
@@ -485,15 +494,16 @@ import numpy as np
 from gdl.kernels import load
 from problems import make_problem
 
-def digest(dtype):
-    problem = make_problem(np.random.default_rng(0), "log_loss", "relu", (784, 512, 10), 300, "adam", dtype=dtype)
+def digest(dtype, width):
+    problem = make_problem(np.random.default_rng(0), "log_loss", "relu", (784, width, 10), 300, "adam", dtype=dtype)
     losses = problem.epoch(load("cpu"), np.random.default_rng(1).permutation(300), 128, 0.001)
     arrays = losses, *problem.state[:3], problem.predict(load("cpu"))
     return [hashlib.sha256(array.tobytes()).hexdigest()[:16] for array in arrays]
 
 for n_threads in [numba.config.NUMBA_NUM_THREADS] * 3 + [1]:
     numba.set_num_threads(n_threads)
-    print(digest("float32"), digest("float64"))
+    # By layers and by rows; gradients of 100 units are packed, and those of a block of their rows would not be.
+    print(*[digest(dtype, width) for dtype in ("float32", "float64") for width in (512, 100)])
 """
 
 

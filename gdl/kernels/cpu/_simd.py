@@ -40,14 +40,14 @@ def _host():
 
 VECTOR_BYTES, TILE_ROWS, TILE_VECTORS, FUSES = _host()
 HALF_ROWS = TILE_ROWS // 2
-# Two half vectors are multiplied in the time of a whole one where whole ones have 64 bytes; narrower ones gain nothing.
+# Whether half a vector can take less time than a whole one: Zen 4 computes vectors of 64 bytes by halves.
 HALVES = VECTOR_BYTES == 64
 # A tile of fewer sums than this waits for its own additions; a narrow one has more rows instead.
 MIN_SUMS = 12
 # Rows that ``pack`` asks for ahead: they lie far apart, and the processor does not see it by itself.
 PACK_AHEAD = 16
-# Vectors of columns that are summed at a time: neighbours in memory, so that each line is fetched with the next. Of
-# (256, 1024) one at a time took 120 us.
+# Vectors of columns that are summed at a time: neighbours in memory, so that each line is fetched with the next. With
+# one at a time (256, 1024) took 97 us, and 28 so.
 SUM_VECTORS = 4
 
 
@@ -55,7 +55,7 @@ class _Builder:
     """The vector operations of one element type, on one LLVM builder."""
 
     def __init__(self, context, builder, dtype, vector_bytes=VECTOR_BYTES):
-        self.context, self.builder = context, builder
+        self.context, self.builder, self.dtype = context, builder, dtype
         self.scalar = ir.FloatType() if dtype == types.float32 else ir.DoubleType()
         self.suffix = "f32" if dtype == types.float32 else "f64"
         self.item = dtype.bitwidth // 8
@@ -63,6 +63,10 @@ class _Builder:
         self.vector = ir.VectorType(self.scalar, self.lanes)
         self.mask_type = ir.VectorType(_I1, self.lanes)
         self.zero = ir.Constant(self.vector, [0.0] * self.lanes)
+
+    def halved(self):
+        """The same for vectors of half the size."""
+        return _Builder(self.context, self.builder, self.dtype, VECTOR_BYTES // 2)
 
     def data(self, array_type, value):
         return self.context.make_array(array_type)(self.context, self.builder, value).data
@@ -112,7 +116,7 @@ class _Builder:
         self.builder.call(self.intrinsic(kind, "llvm.prefetch.p0"), [pointer, read, keep, data])
 
     def unknown(self, value):
-        """A value of which LLVM cannot know that it is this one."""
+        """The same value, as one that LLVM knows nothing of."""
         kind = ir.FunctionType(value.type, [value.type])
         return self.builder.asm(kind, "", "=r,0", [value], side_effect=False)
 
@@ -126,12 +130,30 @@ class _Builder:
         return self.builder.call(self.intrinsic(kind, f"llvm.fma.v{self.lanes}{self.suffix}"), [a, b, c])
 
 
-def _panel(n_vectors, by_column, narrow=False, half=False):
-    """Make the intrinsic for a panel of C that is ``n_vectors`` wide: tiles of rows, one below the other.
+def _call(builder, name, write, arguments):
+    """Call a function of these pointers and numbers, whose code ``write(builder, arguments)`` adds to the module.
+
+    A function of its own is there once for all its callers, none of which prepares what only it needs; and what lies
+    between, Numba's functions, can be inlined, each of which takes seven numbers for an array. A fit of 4-8-3 took a
+    tenth longer without.
+    """
+    kind = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
+    function = cgutils.get_or_insert_function(builder.module, kind, name)
+    if function.is_declaration:
+        function.linkage = "linkonce_odr"
+        function.attributes.add("noinline")
+        inside = ir.IRBuilder(function.append_basic_block())
+        write(inside, function.args)
+        inside.ret_void()
+    builder.call(function, arguments)
+
+
+def _write_panel(v, by_column, n_vectors, narrow, half, arguments):
+    """Write the code for a panel of C that is ``n_vectors`` wide: tiles of rows, one below the other.
 
     ``C[i, j] = start + sum_p A(i, p) B[p, j]`` for rows m0 to m1. By rows, ``A(i, p)`` is the p-th element after
-    ``offsets[o + i]``, the start of a row that may lie anywhere; by columns it is the i-th after
-    ``offsets[o + p]``, which reads A transposed.
+    ``offsets[i]``, the start of a row that may lie anywhere; by columns it is the i-th after ``offsets[p]``, which
+    reads A transposed.
 
     There are no masks, which cost 2 to 5% where they are loads in the inner loop, and a dozen cycles each
     where they are stores on AMD's AVX2: the last vector ends with the last column and so overlaps the one before,
@@ -139,6 +161,92 @@ def _panel(n_vectors, by_column, narrow=False, half=False):
     computed: 100 columns are 6.5 vectors and not 7. Only a ``narrow`` panel, of fewer columns than a vector has lanes,
     is masked.
     """
+    A, offsets, B, C, bias, G, m0, m1, b_stride, b_last, n, c_stride, n_columns, start, finish = arguments
+    builder, columns = v.builder, range(n_vectors)
+    builders = [v] * n_vectors
+    mask = v.first(n_columns) if narrow else None
+    step, B_step = ([v.constant(j * v.lanes) for j in columns] for _ in range(2))
+    if half:
+        builders[-1] = v.halved()
+        b_last = builder.add(b_last, v.constant(v.lanes // 2))
+    if not narrow:
+        step[-1], B_step[-1] = builder.sub(n_columns, v.constant(builders[-1].lanes)), b_last
+    zeros = cgutils.global_constant(
+        builder.module, "gdl_zeros", ir.Constant(ir.ArrayType(v.scalar, 3 * v.lanes), [0.0] * (3 * v.lanes))
+    )
+    zeros = builder.bitcast(zeros, bias.type)
+    from_out = builder.icmp_signed("==", start, v.constant(FROM_OUT))
+    from_bias = builder.icmp_signed("==", start, v.constant(FROM_BIAS))
+
+    def tile(n_rows, row):
+        rows = range(n_rows)
+        at = builder.mul(c_stride, row)
+        C_rows = [v.at(C, builder.add(at, builder.mul(c_stride, v.constant(i)))) for i in rows]
+        sums = [[cgutils.alloca_once(builder, u.vector) for u in builders] for _ in rows]
+
+        # One set of loads for the three starts: the bias and zeros are rows that repeat.
+        first = zeros if by_column else builder.select(from_bias, bias, zeros)
+        first = builder.select(from_out, C_rows[0], first)
+        stride = builder.select(from_out, c_stride, v.constant(0))
+        for i in rows:
+            pointer = v.at(first, builder.mul(stride, v.constant(i)))
+            for j, u in enumerate(builders):
+                builder.store(u.load(v.at(pointer, step[j]), mask), sums[i][j])
+
+        if not by_column:
+            starts = [builder.load(v.at(offsets, builder.add(row, v.constant(i)))) for i in rows]
+            A_rows = [v.at(A, at) for at in starts]
+        with cgutils.for_range(builder, n) as loop:
+            B_row = v.at(B, builder.mul(loop.index, b_stride))
+            B_vectors = [u.load(v.at(B_row, B_step[j]), mask) for j, u in enumerate(builders)]
+            if by_column:
+                A_column = v.at(A, builder.load(v.at(offsets, loop.index)), row)
+            # By rows, A is loaded once for whole vectors and once for the half: LLVM runs out of registers if it takes
+            # half of a register that it also needs whole (75 GFLOP/s instead of 104).
+            again = v.unknown(loop.index) if half and not by_column else loop.index
+            for i in rows:
+                if by_column:
+                    values = [builder.load(v.at(A_column, v.constant(i)))] * 2
+                else:
+                    values = [builder.load(v.at(A_rows[i], k)) for k in (loop.index, again)]
+                for j, u in enumerate(builders):
+                    factor = u.splat(values[0 if u is v else 1])
+                    builder.store(u.fma(factor, B_vectors[j], builder.load(sums[i][j])), sums[i][j])
+
+        def end(value):
+            for i in rows:
+                for j, u in enumerate(builders):
+                    builder.store(value(i, j, u, builder.load(sums[i][j])), sums[i][j])
+
+        def relu(i, j, u, total):
+            # Written so that NaN passes: a maximum would turn it into 0.
+            return builder.select(builder.fcmp_ordered("<", total, u.zero), u.zero, total)
+
+        def gated(i, j, u, total):
+            gate = u.load(v.at(G, at, builder.mul(c_stride, v.constant(i)), step[j]), mask)
+            return builder.select(builder.fcmp_ordered(">", gate, u.zero), total, u.zero)
+
+        if not by_column:
+            with builder.if_then(builder.icmp_signed("==", finish, v.constant(STORE_RELU))):
+                end(relu)
+            with builder.if_then(builder.icmp_signed("==", finish, v.constant(STORE_GATED))):
+                end(gated)
+        for i in rows:
+            for j, u in enumerate(builders):
+                u.store(builder.load(sums[i][j]), v.at(C_rows[i], step[j]), mask)
+
+    done = cgutils.alloca_once_value(builder, m0)
+    for n_rows in (max(TILE_ROWS, MIN_SUMS // n_vectors), HALF_ROWS, 1):
+        stop = builder.sub(m1, v.constant(n_rows - 1))
+        with cgutils.for_range_slice(builder, builder.load(done), stop, v.constant(n_rows)) as (row, _):
+            tile(n_rows, row)
+            builder.store(builder.add(row, v.constant(n_rows)), done)
+
+
+def _panel(by_column, n_vectors, narrow=False, half=False):
+    """Make the intrinsic for a panel; ``_write_panel`` says what it computes, of arrays from ``a``, ``o`` and so on."""
+    size = "narrow" if narrow else n_vectors - 0.5 if half else n_vectors
+    name = f"gdl_{'column' if by_column else 'row'}_panel_{size}"
 
     def implementation(context, builder, signature, arguments):
         (
@@ -147,88 +255,15 @@ def _panel(n_vectors, by_column, narrow=False, half=False):
         ) = arguments  # fmt: skip
         kinds = signature.args
         v = _Builder(context, builder, kinds[0].dtype)
-        A, offsets, B, C, bias, G = (
-            v.data(kinds[k], value) for k, value in zip((0, 1, 6, 11, 16, 19), (A, offsets, B, C, bias, G), strict=True)
-        )
-        columns = range(n_vectors)
-        vectors = [v] * n_vectors
-        mask = v.first(n_columns) if narrow else None
-        step, B_step = ([v.constant(j * v.lanes) for j in columns] for _ in range(2))
-        if half:
-            vectors[-1] = _Builder(context, builder, kinds[0].dtype, VECTOR_BYTES // 2)
-            b_last = builder.add(b_last, v.constant(v.lanes // 2))
-        if not narrow:
-            step[-1], B_step[-1] = builder.sub(n_columns, v.constant(vectors[-1].lanes)), b_last
-        A, B = v.at(A, a), v.at(B, b)
-        bias = v.at(bias, bias_at)
-        zeros = cgutils.global_constant(
-            builder.module, "gdl_zeros", ir.Constant(ir.ArrayType(v.scalar, 3 * v.lanes), [0.0] * (3 * v.lanes))
-        )
-        zeros = builder.bitcast(zeros, bias.type)
-        from_out = builder.icmp_signed("==", start, v.constant(FROM_OUT))
-        from_bias = builder.icmp_signed("==", start, v.constant(FROM_BIAS))
+        starts = ((0, A, a), (1, offsets, o), (6, B, b), (11, C, c), (16, bias, bias_at), (19, G, g))
+        pointers = [v.at(v.data(kinds[k], array), at) for k, array, at in starts]
+        numbers = [m0, m1, b_stride, b_last, n, c_stride, n_columns, start, finish]
 
-        def tile(n_rows, row):
-            rows = range(n_rows)
-            at = builder.mul(c_stride, row)
-            C_rows = [v.at(C, builder.add(c, builder.add(at, builder.mul(c_stride, v.constant(i))))) for i in rows]
-            sums = [[cgutils.alloca_once(builder, u.vector) for u in vectors] for _ in rows]
+        def write(builder, arguments):
+            v = _Builder(context, builder, kinds[0].dtype)
+            _write_panel(v, by_column, n_vectors, narrow, half, arguments)
 
-            # One set of loads for the three starts: the bias and zeros are rows that repeat.
-            first = zeros if by_column else builder.select(from_bias, bias, zeros)
-            first = builder.select(from_out, C_rows[0], first)
-            stride = builder.select(from_out, c_stride, v.constant(0))
-            for i in rows:
-                pointer = v.at(first, builder.mul(stride, v.constant(i)))
-                for j, u in enumerate(vectors):
-                    builder.store(u.load(v.at(pointer, step[j]), mask), sums[i][j])
-
-            if not by_column:
-                starts = [builder.load(v.at(offsets, builder.add(o, builder.add(row, v.constant(i))))) for i in rows]
-                A_rows = [v.at(A, at) for at in starts]
-            with cgutils.for_range(builder, n) as loop:
-                B_row = v.at(B, builder.mul(loop.index, b_stride))
-                B_vectors = [u.load(v.at(B_row, B_step[j]), mask) for j, u in enumerate(vectors)]
-                if by_column:
-                    A_column = v.at(A, builder.load(v.at(offsets, builder.add(o, loop.index))), row)
-                # By rows, A is loaded once for whole vectors and once for the half: LLVM runs out of registers if it
-                # takes half of a register that it also needs whole (75 GFLOP/s instead of 104).
-                again = v.unknown(loop.index) if half and not by_column else loop.index
-                for i in rows:
-                    pointers = [v.at(A_rows[i], k) for k in (loop.index, again)] if not by_column else []
-                    value, value_again = (builder.load(p) for p in pointers or [v.at(A_column, v.constant(i))] * 2)
-                    for j, u in enumerate(vectors):
-                        factor = u.splat(value if u is v else value_again)
-                        builder.store(u.fma(factor, B_vectors[j], builder.load(sums[i][j])), sums[i][j])
-
-            def end(value):
-                for i in rows:
-                    for j, u in enumerate(vectors):
-                        builder.store(value(i, j, u, builder.load(sums[i][j])), sums[i][j])
-
-            def relu(i, j, u, total):
-                # Written so that NaN passes: a maximum would turn it into 0.
-                return builder.select(builder.fcmp_ordered("<", total, u.zero), u.zero, total)
-
-            def gated(i, j, u, total):
-                gate = u.load(v.at(G, g, at, builder.mul(c_stride, v.constant(i)), step[j]), mask)
-                return builder.select(builder.fcmp_ordered(">", gate, u.zero), total, u.zero)
-
-            if not by_column:
-                with builder.if_then(builder.icmp_signed("==", finish, v.constant(STORE_RELU))):
-                    end(relu)
-                with builder.if_then(builder.icmp_signed("==", finish, v.constant(STORE_GATED))):
-                    end(gated)
-            for i in rows:
-                for j, u in enumerate(vectors):
-                    u.store(builder.load(sums[i][j]), v.at(C_rows[i], step[j]), mask)
-
-        done = cgutils.alloca_once_value(builder, m0)
-        for n_rows in (max(TILE_ROWS, MIN_SUMS // n_vectors), HALF_ROWS, 1):
-            stop = builder.sub(m1, v.constant(n_rows - 1))
-            with cgutils.for_range_slice(builder, builder.load(done), stop, v.constant(n_rows)) as (row, _):
-                tile(n_rows, row)
-                builder.store(builder.add(row, v.constant(n_rows)), done)
+        _call(builder, f"{name}_{v.suffix}", write, pointers + numbers)
         return context.get_dummy_value()
 
     def panel(
@@ -293,8 +328,8 @@ def _plain_panel(by_column):
 def _panels(by_column):
     if config.DISABLE_JIT:
         return [_plain_panel(by_column)] * 6
-    whole, narrow = [_panel(n, by_column) for n in (3, 2, 1)], _panel(1, by_column, narrow=True)
-    return *whole, narrow, _panel(3, by_column, half=True), _panel(2, by_column, half=True)
+    whole, halves = [_panel(by_column, n) for n in (3, 2, 1)], [_panel(by_column, n, half=True) for n in (3, 2)]
+    return *whole, _panel(by_column, 1, narrow=True), *halves
 
 
 row_panel_3, row_panel_2, row_panel_1, narrow_row_panel, half_row_panel_3, half_row_panel_2 = _panels(by_column=False)
@@ -309,35 +344,43 @@ def _pack(typing_context, B, b, b_stride, n, n_columns, panel, at):
 
     def implementation(context, builder, signature, arguments):
         B, b, b_stride, n, n_columns, panel, at = arguments
-        v = _Builder(context, builder, signature.args[0].dtype)
-        B, panel = v.at(v.data(signature.args[0], B), b), v.at(v.data(signature.args[5], panel), at)
-        lanes = v.constant(v.lanes)
-        last = builder.sub(n_columns, lanes)
-        narrow = builder.icmp_signed("<", last, v.constant(0))
-        n_vectors = builder.sdiv(builder.add(n_columns, v.constant(v.lanes - 1)), lanes)
+        kinds = signature.args
+        v = _Builder(context, builder, kinds[0].dtype)
+        B, panel = v.at(v.data(kinds[0], B), b), v.at(v.data(kinds[5], panel), at)
 
-        def rows(n_vectors, mask):
-            with cgutils.for_range(builder, n) as row:
-                source = v.at(B, builder.mul(row.index, b_stride))
-                target = v.at(panel, builder.mul(row.index, v.constant(n_vectors * v.lanes)))
-                v.prefetch(v.at(source, builder.mul(b_stride, v.constant(PACK_AHEAD))))
-                if n_vectors * v.lanes * v.item > 64:
-                    v.prefetch(v.at(source, builder.mul(b_stride, v.constant(PACK_AHEAD)), last))
-                for j in range(n_vectors):
-                    step = last if mask is None and j == n_vectors - 1 else v.constant(j * v.lanes)
-                    v.store(v.load(v.at(source, step), mask), v.at(target, v.constant(j * v.lanes)))
+        def write(builder, arguments):
+            _write_pack(_Builder(context, builder, kinds[0].dtype), *arguments)
 
-        with builder.if_else(narrow) as (then, otherwise):
-            with then:
-                rows(1, v.first(n_columns))
-            with otherwise:
-                for k in range(1, TILE_VECTORS + 1):
-                    with builder.if_then(builder.icmp_signed("==", n_vectors, v.constant(k))):
-                        rows(k, None)
+        _call(builder, f"gdl_pack_{v.suffix}", write, [B, b_stride, n, n_columns, panel])
         return context.get_dummy_value()
 
     i = types.int64
     return types.void(B, i, i, i, i, panel, i), implementation
+
+
+def _write_pack(v, B, b_stride, n, n_columns, panel):
+    builder, lanes = v.builder, v.constant(v.lanes)
+    last = builder.sub(n_columns, lanes)
+    n_vectors = builder.sdiv(builder.add(n_columns, v.constant(v.lanes - 1)), lanes)
+
+    def rows(n_vectors, mask):
+        with cgutils.for_range(builder, n) as row:
+            source = v.at(B, builder.mul(row.index, b_stride))
+            target = v.at(panel, builder.mul(row.index, v.constant(n_vectors * v.lanes)))
+            v.prefetch(v.at(source, builder.mul(b_stride, v.constant(PACK_AHEAD))))
+            if n_vectors * v.lanes * v.item > 64:
+                v.prefetch(v.at(source, builder.mul(b_stride, v.constant(PACK_AHEAD)), last))
+            for j in range(n_vectors):
+                step = last if mask is None and j == n_vectors - 1 else v.constant(j * v.lanes)
+                v.store(v.load(v.at(source, step), mask), v.at(target, v.constant(j * v.lanes)))
+
+    with builder.if_else(builder.icmp_signed("<", last, v.constant(0))) as (then, otherwise):
+        with then:
+            rows(1, v.first(n_columns))
+        with otherwise:
+            for k in range(1, TILE_VECTORS + 1):
+                with builder.if_then(builder.icmp_signed("==", n_vectors, v.constant(k))):
+                    rows(k, None)
 
 
 @intrinsic

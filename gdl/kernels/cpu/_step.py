@@ -218,7 +218,7 @@ def by_rows(me, call, phase, net, rule, step, X, Y, n_targets, sample_weight, or
 def by_layers(
     me, call, phase, net, rule, step, X, Y, n_targets, sample_weight, order, first, total_weight, m, predicts, compares
 ):
-    """Predict, compare or both, layer by layer: a task is a panel of columns, so that W is packed only once.
+    """Predict, compare or both, layer by layer: a task is a panel of columns, so that most of W is packed only once.
 
     Returns the next phase.
     """
@@ -238,20 +238,20 @@ def by_layers(
         shared = open_phase(me, call, phase, tasks + packs, work)
         task = claim(me, call, phase, tasks + packs, shared)
         while task >= 0:
-            panel, m0, m1 = task_part(task, m, panels, threads)
-            j = panel_start(X, columns, panel) if panels > 0 and not is_loss else 0
-            w = panel_start(X, columns, panel + 1) - j if panels > 0 and not is_loss else 0
             if task >= tasks:
                 pack_deltas(net, layer, m, 0, m, task - tasks)
-            elif is_loss:
-                if predicts:
-                    finish_outputs(net, m0, m1)
-                if compares:
-                    compare_rows(net, rule, Y, n_targets, sample_weight, order, first, total_weight, m0, m1)
-            elif forward:
-                forward_part(net, rule, step, layer, X if layer == 0 else net.outputs, m0, m1, j, w, at)
             else:
-                backward_part(net, rule, layer, m0, m1, j, w, at)
+                panel, m0, m1 = task_part(task, m, panels, threads)
+                j = 0 if is_loss else panel_start(X, columns, panel)
+                w = 0 if is_loss else panel_start(X, columns, panel + 1) - j
+                if is_loss and predicts:
+                    finish_outputs(net, m0, m1)
+                if is_loss and compares:
+                    compare_rows(net, rule, Y, n_targets, sample_weight, order, first, total_weight, m0, m1)
+                elif forward:
+                    forward_part(net, rule, step, layer, X if layer == 0 else net.outputs, m0, m1, j, w, at)
+                elif not is_loss:
+                    backward_part(net, rule, layer, m0, m1, j, w, at)
             finish(call, shared)
             task = claim(me, call, phase, tasks + packs, shared)
         close_phase(me, call, tasks + packs, shared)
@@ -379,7 +379,7 @@ def find_rows(me, net, order, first, m):
 def predict_and_compare(me, call, phase, net, rule, step, X, Y, n_targets, sample_weight, order, first, m, total):
     """The first two parts of a step: outputs, losses and the deltas of every layer; returns the next phase.
 
-    By rows there is one phase and every block packs every W; by layers there are many phases and W is packed
+    By rows there is one phase and every block packs every W; by layers there are many phases and most of W is packed
     once, which pays for wide layers.
     """
     find_rows(me, net, order, first, m)

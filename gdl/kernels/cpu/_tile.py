@@ -1,7 +1,7 @@
 """Matrix products from register tiles: one task is a range of rows times one panel of columns.
 
 Whole-number constants that are arguments here are NumPy's: for each of Python's Numba would compile the
-function again.
+function again. What hands arrays on to a tile is inlined, see ``_simd._call``.
 """
 
 import numpy as np
@@ -59,19 +59,19 @@ def round_up(n, step):
     return (n + step - 1) // step * step
 
 
-@inner
+@inner(forceinline=True)
 def ends_in_half(w, lanes):
     """Whether half a vector is enough for the last of w columns."""
-    return HALVES and 0 < w % lanes <= lanes // 2
+    return 0 < w % lanes <= lanes // 2
 
 
-@inner
+@inner(forceinline=True)
 def row_tiles(
     A, offsets, o, a, m0, m1, B, b, b_stride, b_last, n, C, c, c_stride, w, start, bias, bias_at, finish, G, g
 ):
     """Rows m0 to m1 of C by w columns, A read by rows."""
     lanes = VECTOR_BYTES // B.itemsize
-    if w > 2 * lanes and ends_in_half(w, lanes):
+    if HALVES and w > 2 * lanes and ends_in_half(w, lanes):  # not even compiled where there are none
         half_row_panel_3(
             A, offsets, o, a, m0, m1, B, b, b_stride, b_last, n, C, c, c_stride, w, start, bias, bias_at, finish, G, g
         )
@@ -79,7 +79,7 @@ def row_tiles(
         row_panel_3(
             A, offsets, o, a, m0, m1, B, b, b_stride, b_last, n, C, c, c_stride, w, start, bias, bias_at, finish, G, g
         )
-    elif w > lanes and ends_in_half(w, lanes):
+    elif HALVES and w > lanes and ends_in_half(w, lanes):
         half_row_panel_2(
             A, offsets, o, a, m0, m1, B, b, b_stride, b_last, n, C, c, c_stride, w, start, bias, bias_at, finish, G, g
         )
@@ -97,17 +97,17 @@ def row_tiles(
         )
 
 
-@inner
+@inner(forceinline=True)
 def column_tiles(A, offsets, o, i0, i1, B, b, b_stride, b_last, n, C, c, c_stride, w, start):
     """Rows i0 to i1 of C by w columns, A read by columns."""
     lanes = VECTOR_BYTES // B.itemsize
-    if w > 2 * lanes and ends_in_half(w, lanes):
+    if HALVES and w > 2 * lanes and ends_in_half(w, lanes):  # not even compiled where there are none
         half_column_panel_3(
             A, offsets, o, 0, i0, i1, B, b, b_stride, b_last, n, C, c, c_stride, w, start, C, 0, STORE, C, 0
         )
     elif w > 2 * lanes:
         column_panel_3(A, offsets, o, 0, i0, i1, B, b, b_stride, b_last, n, C, c, c_stride, w, start, C, 0, STORE, C, 0)
-    elif w > lanes and ends_in_half(w, lanes):
+    elif HALVES and w > lanes and ends_in_half(w, lanes):
         half_column_panel_2(
             A, offsets, o, 0, i0, i1, B, b, b_stride, b_last, n, C, c, c_stride, w, start, C, 0, STORE, C, 0
         )
@@ -121,7 +121,7 @@ def column_tiles(A, offsets, o, i0, i1, B, b, b_stride, b_last, n, C, c, c_strid
         )
 
 
-@inner
+@inner(forceinline=True)
 def last_vector(width, n_columns, lanes):
     """Where the last vector starts in a row of ``width`` elements whose last column is the panel's last."""
     return width - lanes if n_columns >= lanes else 0
@@ -131,7 +131,7 @@ def last_vector(width, n_columns, lanes):
 def pack_transposed(B, b, b_stride, n, w, panel, at):
     """Write ``panel[p, j] = B[j, p]`` for p < n and j < w, as ``pack`` lays out a panel.
 
-    In whole squares of vectors, of which the last overlaps the one before.
+    In whole squares of vectors, of which the last overlaps the one before; by corners where B has less than a square.
     """
     lanes = VECTOR_BYTES // B.itemsize
     width = round_up(w, lanes)
@@ -149,7 +149,7 @@ def pack_transposed(B, b, b_stride, n, w, panel, at):
                 transpose_block(B, column + row, b_stride, panel, at + row * width + j, width)
 
 
-@inner
+@inner(forceinline=True)
 def product_panel(
     A, offsets, o, m0, m1, B, b, b_stride, transposed, n, C, c, c_stride, w, bias, bias_at, finish, G, g, panel, at
 ):
@@ -183,7 +183,7 @@ def product_panel(
             )  # fmt: skip
 
 
-@inner
+@inner(forceinline=True)
 def transposed_product_rows(A, offsets, o, i0, i1, B, b, packed, n, C, c, n_columns):
     """Rows i0 to i1 of ``C = A^T B``; n rows of A and B, those of A starting at ``offsets`` from o on.
 
@@ -202,7 +202,7 @@ def transposed_product_rows(A, offsets, o, i0, i1, B, b, packed, n, C, c, n_colu
             column_tiles(A, offsets, o + p0, i0, i1, B, at, stride, last, k, C, c + j, n_columns, w, start)
 
 
-@inner
+@inner(forceinline=True)
 def n_packs(B, n, n_columns):
     """Panels of B that are packed for ``transposed_product_rows``: none if there is only one, or if B is small."""
     panels = n_panels(B, n_columns)
@@ -218,14 +218,14 @@ def pack_panel(B, b, n, n_columns, p0, p1, panel, panels, at):
     pack(B, b + p0 * n_columns + j, n_columns, p1 - p0, w, panels, at + j * n + p0 * width)
 
 
-@inner
+@inner(forceinline=True)
 def n_panels(values, n_columns):
     """Panels of columns that a product with ``n_columns`` is cut into."""
     width = panel_columns(values)
     return (n_columns + width - 1) // width
 
 
-@inner
+@inner(forceinline=True)
 def panel_start(values, n_columns, panel):
     """First column of a panel; all have the same number of vectors, or one less.
 
@@ -242,17 +242,20 @@ def panel_start(values, n_columns, panel):
 
 @inner
 def n_shared_panels(panels, threads):
-    """Panels that are cut into blocks of rows: those left when each thread has had as many whole ones as the others."""
+    """Panels that are cut into blocks of rows: those left when each thread has had as many whole ones as the others.
+
+    If none are left, one for each thread, so that threads of unequal speed meet in blocks.
+    """
     if threads == 1:
         return 0
-    return panels % threads if panels % threads > 0 else min(panels, threads)
+    return panels % threads if panels % threads > 0 or panels == 0 else threads
 
 
 @inner
 def n_blocks(n_rows, shared, threads):
     """Blocks that each shared panel is cut into; they make about two tasks for each thread.
 
-    Each block packs the panel again, so there are no more, and whole panels are not cut.
+    Nearly each block packs the panel again, so there are no more, and the other panels are not cut.
     """
     if shared == 0:
         return 1
@@ -286,5 +289,5 @@ def task_part(task, n_rows, panels, threads):
 
 @inner
 def block_start(block, blocks, n_rows):
-    """First row of a block, on a whole tile or in the middle of one: 100 rows are 52 and 48, not 56 and 44."""
+    """First row of a block, on half a tile: two blocks of 100 rows are 52 and 48 with AVX-512, not 56 and 44."""
     return min(n_rows, round_up(block * n_rows // blocks, HALF_ROWS))

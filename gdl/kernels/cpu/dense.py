@@ -75,7 +75,7 @@ def task_block(task, threads, m, values, n_columns):
     return m0, m1, j, w
 
 
-@inner
+@inner(forceinline=True)
 def forward_product(A, offsets, o, m0, m1, W, w, bias, b, n_in, n_out, activation, C, c, j, n_columns, panel, at):
     """A block of a layer's output, from column j on; what the tile does not is left to ``activate_block``."""
     product_panel(
@@ -96,7 +96,7 @@ def activate_block(activation, Z, z, C, c, m0, m1, j, n_columns, n_out):
             activate_range(Z, z + i * n_out + j, activation, C, c + i * n_out + j, n_columns)
 
 
-@inner
+@inner(forceinline=True)
 def input_gradient_product(dZ, offsets, o, m0, m1, W, w, n_in, n_out, gated, A, a, dX, d, j, n_columns, panel, at):
     """A block of ``dZ W^T``, from column j on; 0 where ``gated`` and A is not above 0."""
     product_panel(
@@ -119,7 +119,7 @@ def slope_block(activation, Z, z, A, a, scale, dX, d, m0, m1, j, n_columns, n_in
             slope_range(Z, z + s, A, a + s, scale, dX, d + s, activation, dX, d + s, n_columns)
 
 
-@inner
+@inner(forceinline=True)
 def weight_gradient_strip(strip, A, offsets, o, m, dZ, z, panels, at, n_in, n_out, dW, w):
     """One strip of rows of ``A^T dZ``; dZ is read from its packed panels if it has any.
 

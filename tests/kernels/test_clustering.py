@@ -2,9 +2,6 @@
 
 import itertools
 import math
-import subprocess
-import sys
-from pathlib import Path
 
 import naive
 import numba
@@ -168,14 +165,6 @@ class TestLloydStep:
             counted = weights[labels == label] if weighted else np.ones(np.sum(labels == label))
             np.testing.assert_array_equal(sums[label], counted @ (X[labels == label] - 2.0))
             assert totals[label] == counted.sum()
-
-    @pytest.mark.compiled
-    @pytest.mark.skipif(sys.platform == "win32", reason="pages are guarded by POSIX calls")
-    def test_nothing_outside_of_the_samples_is_read(self):
-        """In a process of its own, which dies of reading a page that may not be read, behind or before the samples."""
-        script = Path(__file__).with_name("guarded_samples.py")
-        done = subprocess.run([sys.executable, script], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
 
     def test_sums_are_added_up_in_float64(self, kernels):
         """Ones beside a million: in float32 they would add up to less."""

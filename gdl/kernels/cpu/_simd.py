@@ -402,18 +402,17 @@ def _transpose_block(typing_context, B, b, b_stride, panel, at, width):
 
 @intrinsic
 def _transpose_corner(typing_context, B, b, b_stride, n_rows, n_columns, panel, at, width):
-    """``transpose_block`` where B has only some rows (the others count as zeros) or columns of the square."""
+    """``transpose_block`` where B has only some rows (the first stands for the others) or columns of the square."""
 
     def implementation(context, builder, signature, arguments):
         B, b, b_stride, n_rows, n_columns, panel, at, width = arguments
         v = _Builder(context, builder, signature.args[0].dtype)
         B, panel = v.at(v.data(signature.args[0], B), b), v.at(v.data(signature.args[5], panel), at)
-        mask, none = v.first(n_columns), ir.Constant(v.mask_type, [0] * v.lanes)
         rows = []
         for i in range(v.lanes):
             in_row = builder.icmp_signed(">", n_rows, v.constant(i))
-            pointer = v.at(B, builder.select(in_row, builder.mul(b_stride, v.constant(i)), v.constant(0)))
-            rows.append(v.load(pointer, builder.select(in_row, mask, none)))
+            start = builder.select(in_row, builder.mul(b_stride, v.constant(i)), v.constant(0))
+            rows.append(v.load(v.at(B, start), v.first(n_columns)))
         last = builder.sub(n_columns, v.constant(1))
         # Without a branch: what is beyond the last row goes there first.
         for p, row in reversed(list(enumerate(_transposed(v, rows)))):
@@ -643,7 +642,7 @@ def _plain_transpose_block(B, b, b_stride, panel, at, width):
 def _plain_transpose_corner(B, b, b_stride, n_rows, n_columns, panel, at, width):
     for p in range(n_columns):
         for j in range(lanes(B)):
-            panel[at + p * width + j] = B[b + j * b_stride + p] if j < n_rows else 0
+            panel[at + p * width + j] = B[b + (j if j < n_rows else 0) * b_stride + p]
 
 
 def _plain_all_finite(values, start, stop):

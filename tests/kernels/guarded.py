@@ -1,14 +1,21 @@
-"""Runs k-means kernels on samples beside memory that may not be read: whoever reads it dies. POSIX only."""
+"""Runs kernels on arrays beside memory that may not be read: whoever reads it dies. POSIX only.
+
+python guarded.py clustering | dense
+"""
 
 import ctypes
+import itertools
 import mmap
+import sys
 
 import numpy as np
 
 from gdl.kernels import cpu
+from gdl.kernels.layout import ACTIVATIONS
 
-PAGE, ROOM = mmap.PAGESIZE, 16 * mmap.PAGESIZE
+PAGE, ROOM = mmap.PAGESIZE, 24 * mmap.PAGESIZE
 MAY_NOTHING = 0  # PROT_NONE
+IDENTITY = ACTIVATIONS["identity"]
 
 
 def guarded_memory():
@@ -31,7 +38,7 @@ def beside_guard(memory, values, behind):
     return copy
 
 
-def run_kernels(X):
+def run_clustering(X):
     (n_samples, n_features), k = X.shape, 2
     none, shift = np.empty(0, X.dtype), np.zeros(n_features, X.dtype)
     centers, labels = np.arange(k * n_features).reshape(k, n_features).astype(X.dtype), np.zeros(n_samples, np.int32)
@@ -50,11 +57,29 @@ def run_kernels(X):
         cpu.candidate_potentials(X, none, centers, closest, known, shift[:1], screen, 1.0, potentials, improves)
 
 
+def run_dense(A):
+    """Every product that a matrix takes part in, with few rows or columns of others and with more."""
+    n, m = A.shape
+    for k in (1, 20):
+        cpu.dense_forward(A, np.ones((m, k), A.dtype), np.ones(k, A.dtype), IDENTITY, np.empty((n, k), A.dtype))
+        cpu.dense_forward(np.ones((k, n), A.dtype), A, np.ones(m, A.dtype), IDENTITY, np.empty((k, m), A.dtype))
+        cpu.dense_weight_gradient(A, np.ones((n, k), A.dtype), np.empty((m, k), A.dtype))
+        cpu.dense_weight_gradient(np.ones((n, k), A.dtype), A, np.empty((k, m), A.dtype))
+        cpu.dense_input_gradient(A, np.ones((k, m), A.dtype), np.empty((n, k), A.dtype))
+        cpu.dense_input_gradient(np.ones((k, m), A.dtype), A, np.empty((k, n), A.dtype))
+    cpu.dense_bias_gradient(A, np.empty(m, A.dtype))
+
+
+SAMPLES = 1, 2, 3, 5, 15, 16, 17, 31, 32, 33, 300
+SIZES = 1, 3, 8, 10, 16, 17, 24, 31, 33, 40, 64, 100
+RUNS = {
+    "clustering": (run_clustering, itertools.product(SAMPLES, range(1, 11))),
+    "dense": (run_dense, itertools.product(SIZES, SIZES)),
+}
+
 if __name__ == "__main__":
     room = guarded_memory()
-    for dtype in ("float32", "float64"):
-        for n_features in range(1, 11):
-            for n_samples in (1, 2, 3, 5, 15, 16, 17, 31, 32, 33, 300):
-                for behind in (True, False):
-                    values = np.arange(n_samples * n_features).reshape(n_samples, n_features) % 7
-                    run_kernels(beside_guard(room, values.astype(dtype), behind))
+    run, shapes = RUNS[sys.argv[1]]
+    for shape, dtype, behind in itertools.product(shapes, ("float32", "float64"), (True, False)):
+        values = np.arange(shape[0] * shape[1]).reshape(shape) % 7
+        run(beside_guard(room, values.astype(dtype), behind))

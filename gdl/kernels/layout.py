@@ -119,7 +119,7 @@ def n_workspace_rows(layers: NDArray[np.int64], dropout: float) -> int:
     """Rows that a workspace needs: activations, deltas, then inputs and masks if they are used."""
     if dropout > 0:
         return 4
-    return 3 if np.isin(layers[:, ACTIVATION], KEEPS_INPUT).any() else 2
+    return 3 if any(code in KEEPS_INPUT for code in layers[:, ACTIVATION].tolist()) else 2
 
 
 def weight_views(vector: NDArray[Any], layers: NDArray[np.int64]) -> list[NDArray[Any]]:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.optimize
+import sklearn.base
 import sklearn.datasets
 import sklearn.neural_network
 from sklearn.preprocessing import StandardScaler
@@ -47,7 +48,7 @@ PROBLEMS = {
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
-def test_no_more_evaluations_and_no_higher_loss(name, monkeypatch):
+def test_as_low_a_loss_with_no_more_evaluations(name, monkeypatch):
     kind, load, hidden, activation = PROBLEMS[name]
     X, y = load()
     found = []
@@ -58,6 +59,10 @@ def test_no_more_evaluations_and_no_higher_loss(name, monkeypatch):
     theirs = getattr(sklearn.neural_network, f"MLP{kind}")(hidden_layer_sizes=hidden, **parameters).fit(X, y)
     ours = getattr(gdl, f"MLP{kind}")(hidden_layer_sizes=hidden, **parameters).fit(X, y)
     assert len(found) == 1
-    assert ours._training.n_evaluations <= 1.1 * found[0].nfev
     assert ours.loss_ <= theirs.loss_ * (1 + 1e-6)
+    # SciPy may have stopped at a higher loss, as it does for linnerud with some processors' BLAS.
+    reached = np.flatnonzero(np.array(ours.loss_curve_) <= theirs.loss_ * (1 + 1e-6))[0] + 1
+    as_low = sklearn.base.clone(ours).set_params(max_iter=int(reached)).fit(X, y)
+    assert as_low.loss_ <= theirs.loss_ * (1 + 1e-6)
+    assert as_low._training.n_evaluations <= 1.1 * found[0].nfev
     assert np.isfinite(ours.parameters_).all()

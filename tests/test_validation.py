@@ -1,5 +1,6 @@
 """What users pass: hard inputs work, bad ones get one clear sentence and leave a fitted model as it was."""
 
+import re
 import warnings
 
 import numpy as np
@@ -454,6 +455,29 @@ def test_labels_never_seen(data):
         model.partial_fit(X, (X > 0).astype(int))
     assert_unchanged(model, before)
     assert_array_equal(model.partial_fit(X[:1], y[:1]).classes_, [0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    ("classes", "others"),
+    [
+        (np.array([3, 5, 9]), np.array([2, 4, 7, 10])),
+        (np.array([3, 5, 9], np.int8), np.array([-300, 4, 1000])),
+        (np.array([3, 5, 9], np.uint64), np.array([0, 2**63], np.uint64)),
+        (np.array([1.0, 2.0, 7.0]), np.array([-1.0, 3.0, 8.0])),
+        (np.array(["ab", "c", "cd"]), np.array(["a", "bb", "c" * 9])),
+        (np.array(["ab", "c", "cd"], object), np.array(["a", "bb", "c" * 9], object)),
+    ],
+    ids=["int64", "int8", "uint64", "float64", "str", "object"],
+)
+def test_labels_are_numbered_and_unseen_ones_found(classes, others):
+    """Of any kind, and wherever an unseen one lies among the classes."""
+    y = classes[[2, 0, 0, 1, 2]]
+    target = _validation.targets_of_labels(y)
+    assert_array_equal(_validation.encode_labels(y, target, np.dtype("float32")), [[2], [0], [0], [1], [2]])
+    for other in others:
+        message = re.escape(f"y has classes {np.array([other]).tolist()} that are not among")
+        with pytest.raises(ValueError, match=message):
+            _validation.encode_labels(np.append(y, other), target, np.dtype("float32"))
 
 
 def test_partial_fit_needs_classes_first(data):

@@ -176,8 +176,8 @@ class TestStep:
             np.testing.assert_allclose(db, dZ.sum(axis=0), **tolerance)
 
     def test_deltas_pass_relu_where_it_is_open(self, kernels, dtype, tolerance, rng):
-        """In layers that end in a whole, a half and a narrow vector."""
-        problem = make_problem(rng, "log_loss", "relu", (3, 20, 36, 48, 20, 5, 2), 19, dtype=dtype)
+        """In layers that end in a whole and a half vector, and in one that is narrower than a vector."""
+        problem = make_problem(rng, "log_loss", "relu", (9, 7, 20, 36, 48, 20, 2), 19, dtype=dtype)
         problem.step(kernels)
         deltas, weights = problem.deltas(19), weight_views(problem.state.parameters, problem.layers)
         for A, dA, dZ, W in zip(problem.outputs(19), deltas, deltas[1:], weights[1:], strict=False):

@@ -1,7 +1,7 @@
 """Vector code that Numba does not write by itself: register tiles, panel packing, vector reductions.
 
-Each function is an intrinsic that builds LLVM vectors as wide as the host has, and has a plain stand-in
-that runs when Numba's compiler is switched off. Arrays are flat; positions and strides count elements.
+Each function is an intrinsic that builds LLVM vectors as wide as the host has, or half as wide, and has a plain
+stand-in that runs when Numba's compiler is switched off. Arrays are flat; positions and strides count elements.
 
 Every element of a product is one chain of fused multiply-adds in the order of k, wherever it lies in a
 tile. So its bits depend neither on the tile's shape nor on the number of rows or threads.
@@ -40,14 +40,15 @@ def _host():
 
 VECTOR_BYTES, TILE_ROWS, TILE_VECTORS, FUSES = _host()
 HALF_ROWS = TILE_ROWS // 2
-# Whether half a vector can take less time than a whole one: Zen 4 computes vectors of 64 bytes by halves.
+# Whether half a vector can take less time than a whole one: Zen 4 computes vectors of 64 bytes by halves. (Processors
+# that do not have not been measured: they multiply as often as without, and load a number of A twice.)
 HALVES = VECTOR_BYTES == 64
 # A tile of fewer sums than this waits for its own additions; a narrow one has more rows instead.
 MIN_SUMS = 12
 # Rows that ``pack`` asks for ahead: they lie far apart, and the processor does not see it by itself.
 PACK_AHEAD = 16
 # Vectors of columns that are summed at a time: neighbours in memory, so that each line is fetched with the next. With
-# one at a time (256, 1024) took 97 us, and 28 so.
+# one at a time (256, 1024) took 97 us, with four 28.
 SUM_VECTORS = 4
 
 
@@ -133,12 +134,14 @@ class _Builder:
 def _call(builder, name, write, arguments):
     """Call a function of these pointers and numbers, whose code ``write(builder, arguments)`` adds to the module.
 
-    A function of its own is there once for all its callers, none of which prepares what only it needs; and what lies
-    between, Numba's functions, can be inlined, each of which takes seven numbers for an array. A fit of 4-8-3 took a
-    tenth longer without.
+    A function of its own: its code is there once for all callers, and no caller prepares what only it needs. Numba's
+    functions in between, which take seven numbers for each array, can then be inlined. Without, a fit of 4-8-3 took a
+    tenth longer. The name must say all that the code depends on: of functions with the same name, a process runs the
+    first that it loads.
     """
     kind = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
     function = cgutils.get_or_insert_function(builder.module, kind, name)
+    assert function.function_type == kind
     if function.is_declaration:
         function.linkage = "linkonce_odr"
         function.attributes.add("noinline")
@@ -259,9 +262,8 @@ def _panel(by_column, n_vectors, narrow=False, half=False):
         pointers = [v.at(v.data(kinds[k], array), at) for k, array, at in starts]
         numbers = [m0, m1, b_stride, b_last, n, c_stride, n_columns, start, finish]
 
-        def write(builder, arguments):
-            v = _Builder(context, builder, kinds[0].dtype)
-            _write_panel(v, by_column, n_vectors, narrow, half, arguments)
+        def write(inside, values):
+            _write_panel(_Builder(context, inside, kinds[0].dtype), by_column, n_vectors, narrow, half, values)
 
         _call(builder, f"{name}_{v.suffix}", write, pointers + numbers)
         return context.get_dummy_value()
@@ -348,8 +350,8 @@ def _pack(typing_context, B, b, b_stride, n, n_columns, panel, at):
         v = _Builder(context, builder, kinds[0].dtype)
         B, panel = v.at(v.data(kinds[0], B), b), v.at(v.data(kinds[5], panel), at)
 
-        def write(builder, arguments):
-            _write_pack(_Builder(context, builder, kinds[0].dtype), *arguments)
+        def write(inside, values):
+            _write_pack(_Builder(context, inside, kinds[0].dtype), *values)
 
         _call(builder, f"gdl_pack_{v.suffix}", write, [B, b_stride, n, n_columns, panel])
         return context.get_dummy_value()

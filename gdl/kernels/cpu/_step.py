@@ -244,13 +244,14 @@ def by_layers(
                 panel, m0, m1 = task_part(task, m, panels, threads)
                 j = 0 if is_loss else panel_start(X, columns, panel)
                 w = 0 if is_loss else panel_start(X, columns, panel + 1) - j
-                if is_loss and predicts:
-                    finish_outputs(net, m0, m1)
-                if is_loss and compares:
-                    compare_rows(net, rule, Y, n_targets, sample_weight, order, first, total_weight, m0, m1)
+                if is_loss:
+                    if predicts:
+                        finish_outputs(net, m0, m1)
+                    if compares:
+                        compare_rows(net, rule, Y, n_targets, sample_weight, order, first, total_weight, m0, m1)
                 elif forward:
                     forward_part(net, rule, step, layer, X if layer == 0 else net.outputs, m0, m1, j, w, at)
-                elif not is_loss:
+                else:
                     backward_part(net, rule, layer, m0, m1, j, w, at)
             finish(call, shared)
             task = claim(me, call, phase, tasks + packs, shared)

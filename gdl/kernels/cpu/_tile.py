@@ -132,6 +132,7 @@ def pack_transposed(B, b, b_stride, n, w, panel, at):
     """Write ``panel[p, j] = B[j, p]`` for p < n and j < w, as ``pack`` lays out a panel.
 
     In whole squares of vectors, of which the last overlaps the one before; by corners where B has less than a square.
+    What pads a panel narrower than a vector is no zero then, and nobody reads it.
     """
     lanes = VECTOR_BYTES // B.itemsize
     width = round_up(w, lanes)
@@ -255,7 +256,7 @@ def n_shared_panels(panels, threads):
 def n_blocks(n_rows, shared, threads):
     """Blocks that each shared panel is cut into; they make about two tasks for each thread.
 
-    Nearly each block packs the panel again, so there are no more, and the other panels are not cut.
+    Almost every block packs its panel again, so there are no more, and the other panels are not cut.
     """
     if shared == 0:
         return 1
@@ -273,11 +274,12 @@ def n_tasks(n_rows, panels, threads):
 def task_part(task, n_rows, panels, threads):
     """Panel of a task, its first row, and the row after its last.
 
-    Blocks are in the middle, where the thread that takes tasks from the start meets those that take them from the end.
+    Blocks are where the leader, which takes tasks from the start, meets the helpers, which take them from the end:
+    behind its share of the whole panels.
     """
     shared = n_shared_panels(panels, threads)
     blocks = n_blocks(n_rows, shared, threads)
-    before = (panels - shared + 1) // 2
+    before = (panels - shared) // threads
     k = task - before
     if k < 0:
         return task, 0, n_rows

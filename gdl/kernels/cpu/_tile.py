@@ -7,16 +7,13 @@ function again. What hands arrays on to a tile is inlined, see ``_simd._call``.
 import numpy as np
 
 from gdl.kernels._jit import inner
-from gdl.kernels.cpu._simd import (
+from gdl.kernels.cpu._panels import (
     FROM_BIAS,
     FROM_OUT,
     FROM_ZERO,
     HALF_ROWS,
     HALVES,
     STORE,
-    TILE_ROWS,
-    TILE_VECTORS,
-    VECTOR_BYTES,
     column_panel_1,
     column_panel_2,
     column_panel_3,
@@ -26,13 +23,11 @@ from gdl.kernels.cpu._simd import (
     half_row_panel_3,
     narrow_column_panel,
     narrow_row_panel,
-    pack,
     row_panel_1,
     row_panel_2,
     row_panel_3,
-    transpose_block,
-    transpose_corner,
 )
+from gdl.kernels.cpu._simd import TILE_ROWS, TILE_VECTORS, VECTOR_BYTES, pack, transpose_block, transpose_corner
 
 ZERO = np.int64(0)
 NO_BIAS = np.int64(-1)

@@ -4,7 +4,8 @@ import numpy as np
 
 from gdl.kernels._jit import inner, njit
 from gdl.kernels.cpu._arrays import flat, scratch
-from gdl.kernels.cpu._simd import STORE, STORE_GATED, STORE_RELU, TILE_ROWS, VECTOR_BYTES, sum_rows
+from gdl.kernels.cpu._panels import STORE, STORE_GATED, STORE_RELU
+from gdl.kernels.cpu._simd import TILE_ROWS, VECTOR_BYTES, sum_rows
 from gdl.kernels.cpu._team import (
     FIRST,
     N_THREADS,
